@@ -1,0 +1,17 @@
+// The only place that reads the environment: COHORT_* and the launcher's rank variables.
+#pragma once
+#include <optional>
+#include <string>
+
+namespace cohort {
+
+// The value of an environment variable, or nothing. Names outside COHORT_*, OMPI_*, PMI*_*,
+// SLURM_*, PMIX_*, MV2_*, NO_COLOR, TERM, HOME and TMPDIR are a programming error.
+std::optional<std::string> env(const std::string& name);
+
+std::string host_name();
+bool stderr_is_terminal();
+// Cores that this process may run on (its affinity mask), at least 1.
+int usable_cores();
+
+}  // namespace cohort

@@ -1,0 +1,12 @@
+// Numeric types used everywhere: counts, offsets and sizes are signed 64-bit.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace cohort {
+using i32 = std::int32_t;
+using i64 = std::int64_t;
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+}  // namespace cohort

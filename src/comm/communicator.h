@@ -1,0 +1,65 @@
+// Ranks and the collectives between them. Calls are blocking, in place, in the same order on every
+// rank. Sums are taken in a fixed order: repeatable for the same world size. Any count (64-bit).
+// A lost peer is Error(Exit::lost) naming rank and host where known.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace cohort {
+
+enum class Reduce : u8 { sum, max, min };
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual void all_reduce(View data, Reduce op) = 0;                       // f32, f64, i64
+  virtual void broadcast(void* data, i64 bytes, int root) = 0;
+  // Bytes of every rank, in rank order (sizes may differ).
+  virtual std::vector<std::string> all_gather(const std::string& mine) = 0;
+  virtual void barrier() = 0;
+  // A channel of its own, for another thread: collective.
+  virtual std::unique_ptr<Communicator> duplicate() = 0;
+  // Ends every rank of the job with this exit code.
+  [[noreturn]] virtual void abort(int exit_code) = 0;
+};
+
+std::unique_ptr<Communicator> make_solo();
+// Runs body(communicator) on `ranks` threads; rethrows the first rank's error after all have ended
+// (a failing rank wakes the others with Error(Exit::lost)).
+void run_as_threads(int ranks, const std::function<void(Communicator&)>& body);
+
+// The job this process belongs to: MPI under a launcher, solo otherwise. Owns MPI_Init/Finalize.
+class World {
+ public:
+  virtual ~World() = default;
+  virtual Communicator& communicator() = 0;
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
+  virtual std::string kind() const = 0;        // "solo", "Open MPI 4.1.4"
+};
+std::unique_ptr<World> join_world(int* argc, char*** argv);
+
+// Every rank passes the same list of (name, value); the first field that differs is an
+// Error(Exit::usage) on every rank naming rank, host, field and both values.
+struct Fact { std::string name, value; };
+void agree(Communicator& world, const std::vector<Fact>& facts);
+
+// One thread that runs collectives in the order submitted, on a communicator of its own.
+class CollectiveQueue {
+ public:
+  explicit CollectiveQueue(std::unique_ptr<Communicator> channel);
+  ~CollectiveQueue();
+  i64 submit(std::function<void(Communicator&)> work);   // -> ticket
+  void wait(i64 ticket);                                 // rethrows what it or an earlier one threw
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cohort
