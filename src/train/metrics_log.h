@@ -1,0 +1,45 @@
+// metrics.jsonl: one object a line, exactly as docs/operations.md says. 17 digits; a non-finite
+// value is null and the object says "nonfinite":true.
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "store/files.h"
+
+namespace cohort {
+
+struct TrainLine {
+  i64 attempt = 1, ranks = 1, step = 0, epoch = 0;
+  double loss = 0, learning_rate = 0, grad_norm = 0;
+  double samples_per_s = 0, data_wait = 0, comm_exposed = 0;   // rows/s, seconds, seconds
+  double time = 0;                                             // seconds since 1970, UTC
+};
+struct EvalLine {
+  i64 step = 0, epoch = 0;
+  std::string split;
+  i64 rows = 0;
+  std::vector<std::pair<std::string, double>> metrics;
+};
+
+std::string to_line(const TrainLine& line);   // without the newline
+std::string to_line(const EvalLine& line);
+
+class MetricsLog {
+ public:
+  // Appends. What an earlier attempt left behind `last_step` (its steps are done again) and a line
+  // cut short by a crash are removed first; -1 keeps nothing.
+  MetricsLog(Files& files, const std::string& path, i64 last_step);
+  void add(const TrainLine& line);
+  void add(const EvalLine& line);
+
+ private:
+  void write(const std::string& text);
+  std::unique_ptr<FileWriter> file_;
+};
+
+// Keeps the complete lines of a JSON-lines file whose integer `key` is at most `last`.
+void keep_lines(Files& files, const std::string& path, const std::string& key, i64 last);
+
+}  // namespace cohort

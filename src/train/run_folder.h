@@ -1,0 +1,63 @@
+// A run: runs/<name>/ with config.yaml, run.json, metrics.jsonl, ledger.jsonl, event files, logs/
+// and checkpoints/. Rank 0 opens it and writes; the other ranks join with its path and attempt.
+//
+// An attempt takes the folder attempt-<n> exclusively. A writer asks still_newest() before it makes
+// a checkpoint exist, so two jobs on one folder cannot mix.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "store/files.h"
+
+namespace cohort {
+
+enum class RunMode {
+  fresh,    // an existing folder is Exit::usage
+  resume,   // goes on in the folder; a missing one is begun (a supervisor repeats one command)
+  another,  // --new: <name>, <name>-2, <name>-3, ...: the first that is free
+};
+
+struct RunFacts {
+  std::string build, device, data_hash;
+  std::vector<std::string> hosts;   // one per rank
+  i64 ranks = 1;
+  u64 seed = 0;
+};
+
+class RunFolder {
+ public:
+  static RunFolder open(Files& files, const std::string& runs, const std::string& name,
+                        RunMode mode);
+  static RunFolder join(Files& files, const std::string& path, i64 attempt);
+
+  const std::string& path() const { return path_; }
+  i64 attempt() const { return attempt_; }
+  bool existed() const { return existed_; }        // resume found something to go on from
+  bool still_newest() const;
+  std::string checkpoints() const { return path_ + "/checkpoints"; }
+  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string ledger() const { return path_ + "/ledger.jsonl"; }
+  std::string log_path(i64 rank) const;             // logs/rank-0000.log
+
+  // config.yaml; a resumed run with another config is warned about.
+  void write_config(const std::string& resolved) const;
+  // run.json: the facts, and this attempt added to "attempts".
+  void begin(const RunFacts& facts) const;
+  // Sets the outcome of the run and of this attempt: "done", "stopped", or an error's text.
+  void finish(const std::string& outcome, int exit_code) const;
+
+ private:
+  RunFolder(Files& files, std::string path) : files_(&files), path_(std::move(path)) {}
+  void take_attempt();
+  nlohmann::json read_info() const;
+  Files* files_;
+  std::string path_;
+  i64 attempt_ = 0;
+  bool existed_ = false;
+};
+
+// The newest attempt of a run folder, 0 where there is none.
+i64 newest_attempt(Files& files, const std::string& path);
+
+}  // namespace cohort
