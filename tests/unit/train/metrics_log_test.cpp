@@ -1,0 +1,73 @@
+#include "train/metrics_log.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "memory_files.h"
+#include "train/ledger_file.h"
+
+namespace cohort {
+namespace {
+
+TEST(MetricsLog, LinesAreTheContract) {
+  TrainLine line;
+  line.attempt = 2;
+  line.ranks = 3;
+  line.step = 40;
+  line.epoch = 1;
+  line.loss = 0.1;
+  line.learning_rate = 1e-3;
+  line.grad_norm = 2;
+  line.samples_per_s = 1e20;
+  line.data_wait = 0.5;
+  line.comm_exposed = 0;
+  line.time = 1700000000.25;
+  EXPECT_EQ(to_line(line),
+            R"({"kind":"train","attempt":2,"ranks":3,"step":40,"epoch":1,"loss":0.10000000000000001,)"
+            R"("learning_rate":0.001,"grad_norm":2,"samples_per_s":1e+20,"data_wait":0.5,)"
+            R"("comm_exposed":0,"time":1700000000.25})");
+  line.loss = std::nan("");
+  EXPECT_NE(to_line(line).find(R"("loss":null)"), std::string::npos);
+  EXPECT_NE(to_line(line).find(R"(,"nonfinite":true})"), std::string::npos);
+  const EvalLine eval{40, 1, "validation", 7, {{"accuracy", 0.75}, {"auc", std::nan("")}}};
+  EXPECT_EQ(to_line(eval),
+            R"({"kind":"eval","step":40,"epoch":1,"split":"validation","rows":7,)"
+            R"("metrics":{"accuracy":0.75,"auc":null},"nonfinite":true})");
+}
+
+TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
+  MemoryFiles files;
+  {
+    MetricsLog log(files, "m", -1);
+    for (i64 step = 1; step <= 4; ++step) {
+      TrainLine line;
+      line.step = step;
+      log.add(line);
+    }
+    files.append("m")->write("{\"kind\":\"tr", 11);
+  }
+  MetricsLog log(files, "m", 2);
+  log.add(EvalLine{2, 0, "validation", 1, {}});
+  const std::string text = files.read("m");
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+  EXPECT_EQ(text.find("\"step\":3"), std::string::npos);
+  EXPECT_NE(text.find("{\"kind\":\"eval\",\"step\":2"), std::string::npos);
+}
+
+TEST(LedgerFile, AnEpochWrittenAgainCountsOnce) {
+  MemoryFiles files;
+  Ledger::Line counts;
+  counts.used = 5;
+  counts.skipped = 1;
+  counts.sum = 255;
+  append_ledger(files, "l", {{0, "a.h5", 6, counts}});
+  append_ledger(files, "l", {{1, "a.h5", 6, counts}});
+  append_ledger(files, "l", {{1, "a.h5", 6, counts}});
+  const std::string tail = R"("shard":"a.h5","rows":6,"used":5,"skipped":1,"sum":"00000000000000ff"})";
+  EXPECT_EQ(files.read("l"), "{\"epoch\":0," + tail + "\n{\"epoch\":1," + tail + "\n");
+}
+
+}  // namespace
+}  // namespace cohort

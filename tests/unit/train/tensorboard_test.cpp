@@ -1,0 +1,83 @@
+#include "train/tensorboard.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "train/progress.h"
+#include "train/safetensors.h"
+
+namespace cohort {
+namespace {
+
+// Runs a script of this folder; its exit status is the test's.
+int run_python(const std::string& script, const std::string& argument) {
+  const std::string here = std::filesystem::path(__FILE__).parent_path().string();
+  const std::string command = std::string("\"") + std::getenv("COHORT_TEST_PYTHON") + "\" \"" +
+                              here + "/" + script + "\" \"" + argument + "\"";
+  return std::system(command.c_str());
+}
+#define NEEDS_PYTHON() \
+  if (!std::getenv("COHORT_TEST_PYTHON")) GTEST_SKIP() << "COHORT_TEST_PYTHON is not set"
+
+std::string scratch(const std::string& name) {
+  const auto path = std::filesystem::path(::testing::TempDir()) / ("cohort-" + name);
+  std::filesystem::remove_all(path);
+  std::filesystem::create_directories(path);
+  return path.string();
+}
+
+TEST(Tensorboard, ChecksumOfTheStandard) {
+  EXPECT_EQ(crc32c("123456789", 9), 0xe3069283u);   // RFC 3720, appendix B.4 generator's check
+  const std::string zeros(32, '\0');
+  EXPECT_EQ(crc32c(zeros.data(), 32), 0x8a9136aau);
+}
+
+TEST(Tensorboard, ItsOwnReaderReadsIt) {
+  NEEDS_PYTHON();
+  const std::string folder = scratch("events");
+  EventFile events(real_files(), folder, 1, 1700000000.5);
+  for (i64 step = 0; step < 300; ++step) {
+    events.scalar("train/loss", 1.0 / static_cast<double>(step + 1), step,
+                  1700000000.5 + static_cast<double>(step));
+  }
+  events.scalar("validation/accuracy", 0.5, 299, 1700000400);
+  EXPECT_EQ(run_python("read_events.py", folder), 0);
+}
+
+TEST(Safetensors, AnIndependentReaderReadsIt) {
+  NEEDS_PYTHON();
+  const std::string folder = scratch("safetensors");
+  std::vector<float> weight(15);
+  for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = 0.5f * static_cast<float>(i);
+  std::vector<u8> flags = {1, 2, 3};
+  i64 counter = -7;
+  const auto file = real_files().create(folder + "/t.safetensors");
+  write_safetensors(*file, {{"flags", {flags.data(), DType::u8, {3}}},
+                            {"weight", {weight.data(), DType::f32, {3, 5}}},
+                            {"counter", {&counter, DType::i64, {}}}});
+  file->close();
+  EXPECT_EQ(run_python("read_safetensors.py", folder + "/t.safetensors"), 0);
+}
+
+TEST(Progress, TextTellsSharesAndTimeLeft) {
+  ProgressState state;
+  state.epoch = 1;
+  state.epochs = 10;
+  state.step = 100;
+  state.steps = 300;
+  state.loss = 0.5;
+  state.data_seconds = 2;
+  state.comm_seconds = 1;
+  state.total_seconds = 10;
+  state.steps_timed = 50;
+  const std::string text = progress_text(state);
+  EXPECT_NE(text.find("epoch 2/10 step 100/300 loss 0.5"), std::string::npos) << text;
+  EXPECT_NE(text.find("compute 70% data 20% comm 10%"), std::string::npos) << text;
+  EXPECT_EQ(progress_bar(state, 200).rfind("[######..............] ", 0), 0u);
+  EXPECT_EQ(progress_bar(state, 30).size(), 29u);
+}
+
+}  // namespace
+}  // namespace cohort
