@@ -16,6 +16,12 @@ struct Value {
   i64 shrink = 0;            // valid steps: shrink == 0 ? length : max(1, length - shrink)
 };
 
+// Valid steps of a row whose ragged field has `length` elements.
+inline i64 valid_steps(const Value& value, i64 length) {
+  if (value.shrink == 0) return length;
+  return length - value.shrink > 1 ? length - value.shrink : 1;
+}
+
 // A field staged for every row: raw dtype; ragged ones also stage i32 lengths [rows].
 struct Input {
   std::string field;
