@@ -30,9 +30,19 @@ enum class Pass : u8 { forward, backward };
 // * d_param is ALWAYS accumulated into; the plan zeroes it once a step. For a sparse embedding,
 //   d_param[0] is the row segment [capacity, dim], and `slots` (i32, like the ids) gives the row
 //   of each id, -1: none.
-// * BatchNorm has phases: forward 0 sums per group into `sync` (f64 [groups, 1 + 2C]: count, sum,
-//   sum of squares), [all-reduce by the plan], 1 normalises and adds (count, count*mean,
-//   count*unbiased variance) of the groups whose first row (position) it owns... see device/README.
+// * BatchNorm in training has two phases each way. Groups: op.groups, or max(1, global_batch / 32)
+//   where that is 0; a row belongs to group position * groups / global_batch.
+//   forward 0: zeroes `sync` and adds, per group, the counts, sums and sums of squares of this
+//   rank's valid rows (valid steps of a sequence). [The plan adds sync over ranks if a group is
+//   split between them.] forward 1: normalises; `saved` keeps mean and inverse deviation; adds to
+//   d_param[2] (and [3]) rows_g * mean_g (rows_g * unbiased variance_g; biased if it has one
+//   element) for each group whose first position, ceil(g * global_batch / groups), is in this
+//   call's `position` (padding rows count: they carry their position, or -1), so that over the
+//   ranks every group is added once. rows_g counts rows, not elements.
+//   backward 0: zeroes `sync`, adds per group the sums of dy and dy * xhat and accumulates them
+//   into d_param[0], [1]. [Reduced as above.] backward 1: dx. Without training only the last
+//   forward phase runs, from the running statistics, and touches no sync. The layout of `sync`
+//   within its shape [groups, k] is the device's own.
 // * Loss forward adds (sum of weight*loss, sum of weight) to out[0], f64 [2]; backward writes
 //   d_in[0] = weight * d loss / d prediction (not divided by the weight sum).
 struct Call {
@@ -62,7 +72,7 @@ enum class OptimizerKind : u8 { sgd, adam, adamw };
 struct OptimizerSegment {        // a range of the arenas, in elements
   i64 offset = 0, count = 0;
   double decay = 0;
-  bool running = false;          // params = (1-m) params + m * grad/grad_count; see plan
+  bool running = false;          // params = (1-m) params + m * grads / *running_rows, m = `decay`
 };
 // One pass over the dense arenas. g = clip * inverse_weight * grads. sgd: v = momentum v + g +
 // decay p; p -= lr v (torch.optim.SGD). adam/adamw as torch.optim.Adam(W), step counted from 1.
@@ -71,6 +81,7 @@ struct DenseUpdate {
   double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   std::vector<OptimizerSegment> segments;
   View params, grads, slot0, slot1;   // whole arenas, real [size]
+  const double* running_rows = nullptr;   // valid rows of the step's global batch
   const Scalars* scalars = nullptr;
   const i64* update_count = nullptr;  // updates applied so far (Adam's step - 1)
 };
@@ -105,6 +116,10 @@ class Device {
   virtual DType real() const = 0;                   // f32 or f64
   // Zeroed, populated, 64-byte aligned memory that lives as long as the device.
   virtual void* allocate(i64 bytes) = 0;
+  // Bytes between the host and this device's memory. Host devices: plain memory.
+  virtual void copy_in(void* to, const void* host, i64 bytes);
+  virtual void copy_out(void* host, const void* from, i64 bytes);
+  virtual void zero(void* data, i64 bytes);
   virtual Needs needs(const Call& call) const = 0;  // shapes are set, data pointers are not
   virtual std::unique_ptr<Kernel> compile(const Call& call) = 0;
   virtual std::unique_ptr<Kernel> compile(const DenseUpdate& update) = 0;

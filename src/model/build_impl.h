@@ -38,7 +38,7 @@ class GraphBuilder {
   void max_pool2d(const LayerConfig& layer, i64 in);
   void batch_norm(const LayerConfig& layer, i64 in);
   void elementwise(const LayerConfig& layer, i64 in);
-  void join(const LayerConfig& layer);
+  void combine(const LayerConfig& layer);
   void flatten(const LayerConfig& layer, i64 in);
   void dense(const LayerConfig& layer, i64 in);
   i64 units_of(const LayerConfig& layer) const;

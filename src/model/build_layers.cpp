@@ -58,7 +58,7 @@ void GraphBuilder::add_node(const LayerConfig& layer, Op op, Value out) {
 void GraphBuilder::add_layer(const LayerConfig& layer, i64 index) {
   layer_name_ = layer.name.empty() ? layer.kind + std::to_string(index) : layer.name;
   layer_params_.clear();
-  if (layer.kind == "concat" || layer.kind == "dot") return join(layer);
+  if (layer.kind == "concat" || layer.kind == "dot") return combine(layer);
   const i64 in = input_of(layer);
   layer_in_ = {in};
   if (layer.kind == "embedding") return embedding(layer, in);
@@ -189,7 +189,7 @@ void GraphBuilder::elementwise(const LayerConfig& layer, i64 in) {
   add_node(layer, Activate{activation_from(layer.activation)}, out);
 }
 
-void GraphBuilder::join(const LayerConfig& layer) {
+void GraphBuilder::combine(const LayerConfig& layer) {
   layer_in_.clear();
   for (const std::string& name : layer.parts)
     layer_in_.push_back(value_named(name, layer.place));

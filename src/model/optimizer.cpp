@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/error.h"
+
 namespace cohort {
 
 void bind(Binder& b, OptimizerConfig& c) {
@@ -34,6 +36,18 @@ double learning_rate_at(const OptimizerConfig& config, i64 step, i64 total_steps
                                     static_cast<double>(span));
   const double low = config.final_learning_rate * peak;
   return low + 0.5 * (peak - low) * (1 + std::cos(std::numbers::pi * done));
+}
+
+void check_optimizer(const OptimizerConfig& config, const Graph& graph) {
+  if (config.weight_decay == 0) return;
+  for (const Node& node : graph.nodes) {
+    for (i64 p : node.params) {
+      if (graph.params[static_cast<std::size_t>(p)].sparse)
+        fail(Exit::usage, "{}: layer '{}' is a sparse embedding: expected optimizer.weight_decay 0, "
+             "got {}; set sparse: false on the layer or remove the decay", node.place, node.name,
+             config.weight_decay);
+    }
+  }
 }
 
 }  // namespace cohort

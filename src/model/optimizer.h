@@ -4,6 +4,7 @@
 
 #include "base/config.h"
 #include "base/types.h"
+#include "model/graph.h"
 
 namespace cohort {
 
@@ -24,5 +25,9 @@ void bind(Binder& b, OptimizerConfig& c);
 // lr * (step + 1) / warmup_steps. Cosine (Loshchilov & Hutter 2017, no restarts): from lr right
 // after the warm-up to final_learning_rate * lr at step total_steps - 1.
 double learning_rate_at(const OptimizerConfig& config, i64 step, i64 total_steps);
+
+// Exit::usage where the rule cannot train this graph: weight decay with a row-sparse embedding
+// (idle rows are never touched, so they would not decay).
+void check_optimizer(const OptimizerConfig& config, const Graph& graph);
 
 }  // namespace cohort
