@@ -122,7 +122,9 @@ TEST_P(EveryFault, LeavesThePreviousOrTheNewOne) {
     files->reboot();
     const i64 step = expect_whole(*files);
     EXPECT_TRUE(step == 10 || step == 20) << "operation " << k;
-    if (reported) EXPECT_EQ(step, 20) << "reported as saved, operation " << k;
+    if (reported) {
+      EXPECT_EQ(step, 20) << "reported as saved, operation " << k;
+    }
     (step == 10 ? saw_old : saw_new) = true;
     remove_leftovers(*files, kFolder);
     save(*files, 20);                    // and training goes on from there
@@ -170,7 +172,9 @@ TEST(Checkpoint, EveryDamagedByteIsDetectedAndSkipped) {
       files->flip(path, static_cast<std::size_t>(at));
       const std::string message = error_of([&] { load_checkpoint(*files, path_of(20)); });
       EXPECT_THAT(message, HasSubstr(checkpoint_name(20))) << name << " byte " << at;
-      if (std::string(name) != "manifest.json") EXPECT_THAT(message, HasSubstr(name));
+      if (std::string(name) != "manifest.json") {
+        EXPECT_THAT(message, HasSubstr(name));
+      }
       EXPECT_EQ(expect_whole(*files), 10) << name << " byte " << at;
     }
   }

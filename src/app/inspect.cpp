@@ -1,0 +1,188 @@
+#include "app/inspect.h"
+
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "app/compare.h"
+#include "app/table.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "data/shard_set.h"
+#include "model/build.h"
+#include "train/checkpoint.h"
+#include "train/experiment.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+json describe_shards(const std::string& path) {
+  const auto set = ShardSet::open(path);
+  std::map<std::string, i64> rows;
+  json shards = json::array(), vocabularies = json::object();
+  for (const ShardInfo& shard : set->shards()) {
+    rows[shard.split] += shard.rows;
+    shards.push_back({{"file", shard.file}, {"split", shard.split}, {"rows", shard.rows}});
+  }
+  for (const Vocabulary& v : set->vocabularies()) vocabularies[v.name] = v.entries.size();
+  return {{"kind", "shard set"},     {"path", path},
+          {"fields", set->fields()}, {"rows", rows},
+          {"shards", shards},        {"vocabularies", vocabularies},
+          {"shuffled", set->shuffled()}, {"fingerprint", set->fingerprint()}};
+}
+
+std::string range_of(const Field& field) {
+  if (field.stats.mean.empty()) return "";
+  if (field.stats.mean.size() > 1) return fmt::format("{} columns", field.stats.mean.size());
+  return fmt::format("mean {:.4g} stddev {:.4g} [{:.4g}, {:.4g}]", field.stats.mean[0],
+                     field.stats.stddev.at(0), field.stats.min.at(0), field.stats.max.at(0));
+}
+
+void print_shards(const json& report) {
+  std::vector<std::vector<std::string>> rows = {
+      {"field", "type", "shape", "classes", "length", "training split"}};
+  for (const json& entry : report["fields"]) {
+    const Field field = entry.get<Field>();
+    rows.push_back({field.name, name_of(field.dtype), to_string(field.shape),
+                    field.classes ? fmt::format("{}", field.classes) : "-",
+                    field.ragged ? fmt::format("mean {:.4g}, at most {}", field.stats.mean_length,
+                                               field.stats.max_length)
+                                 : "",
+                    range_of(field)});
+  }
+  std::printf("shard set %s, fingerprint %s\n\n%s\n", report["path"].get<std::string>().c_str(),
+              report["fingerprint"].get<std::string>().c_str(), format_table(rows).c_str());
+  rows = {{"split", "rows", "shards"}};
+  for (const auto& [split_name, count] : report["rows"].items()) {
+    i64 shards = 0;
+    for (const json& shard : report["shards"]) shards += shard["split"] == split_name;
+    rows.push_back({split_name, count.dump(), fmt::format("{}", shards)});
+  }
+  std::fputs(format_table(rows).c_str(), stdout);
+}
+
+json describe_config(const InspectOptions& options) {
+  const Experiment experiment = Experiment::load(options.path, options.overrides);
+  const auto set = ShardSet::open(experiment.data.shards);
+  const Graph graph = build_graph(experiment.model, set->fields(), set->vocabularies());
+  json layers = json::array();
+  i64 total = 0;
+  for (const Node& node : graph.nodes) {
+    i64 parameters = 0;
+    for (const i64 p : node.params) {
+      const Param& param = graph.params[static_cast<std::size_t>(p)];
+      if (!param.running) parameters += count(param.shape);
+    }
+    total += parameters;
+    const Shape shape =
+        node.out.empty() ? Shape{} : graph.values[static_cast<std::size_t>(node.out[0])].shape;
+    layers.push_back({{"name", node.name}, {"kind", kind_of(node.op)}, {"output", shape},
+                      {"parameters", parameters}});
+  }
+  return {{"kind", "config"}, {"path", options.path}, {"name", experiment.name},
+          {"layers", layers}, {"parameters", total}};
+}
+
+void print_config(const json& report) {
+  std::vector<std::vector<std::string>> rows = {{"layer", "kind", "output of a row", "parameters"}};
+  for (const json& layer : report["layers"]) {
+    rows.push_back({layer["name"].get<std::string>(), layer["kind"].get<std::string>(),
+                    to_string(layer["output"].get<Shape>()), layer["parameters"].dump()});
+  }
+  std::printf("%s: %s parameters\n\n%s", report["name"].get<std::string>().c_str(),
+              report["parameters"].dump().c_str(), format_table(rows).c_str());
+}
+
+json describe_checkpoint(const std::string& path) {
+  const LoadedCheckpoint loaded = load_checkpoint(real_files(), path);
+  json tensors = json::array();
+  for (const auto& [name, tensor] : loaded.tensors) {
+    tensors.push_back({{"name", name},
+                       {"type", name_of(tensor.first.dtype)},
+                       {"shape", tensor.first.shape},
+                       {"bytes", tensor.first.bytes()}});
+  }
+  return {{"kind", "checkpoint"}, {"path", path}, {"state", loaded.state()}, {"tensors", tensors}};
+}
+
+void print_checkpoint(const json& report) {
+  std::vector<std::vector<std::string>> rows = {{"tensor", "type", "shape", "bytes"}};
+  for (const json& tensor : report["tensors"]) {
+    rows.push_back({tensor["name"].get<std::string>(), tensor["type"].get<std::string>(),
+                    to_string(tensor["shape"].get<Shape>()), tensor["bytes"].dump()});
+  }
+  std::printf("checkpoint %s\n\n%s\n", report["path"].get<std::string>().c_str(),
+              format_table(rows).c_str());
+  rows = {{"state", "value"}};
+  for (const auto& [key, value] : report["state"].items()) {
+    if (!value.is_structured()) rows.push_back({key, value.dump()});
+  }
+  std::fputs(format_table(rows).c_str(), stdout);
+}
+
+json describe_run(const std::string& path) {
+  json report = {{"kind", "run"}, {"path", path}, {"summary", run_summary(real_files(), path)}};
+  report["info"] = json::parse(real_files().read(path + "/run.json"), nullptr, false);
+  if (report["info"].is_discarded()) fail(Exit::storage, "{}/run.json: not JSON", path);
+  report["checkpoints"] = checkpoint_steps(real_files(), path + "/checkpoints");
+  return report;
+}
+
+void print_run(const json& report) {
+  std::vector<std::vector<std::string>> rows = {{"run", report["path"].get<std::string>()}};
+  for (const char* part : {"info", "summary"}) {
+    for (const auto& [key, value] : report[part].items()) {
+      if (!value.is_structured()) rows.push_back({key, value.dump()});
+    }
+  }
+  rows.push_back({"attempts", fmt::format("{}", report["info"].value("attempts", json()).size())});
+  rows.push_back({"checkpoints", report["checkpoints"].dump()});
+  for (const auto& [name, value] : report["summary"]["metrics"].items()) {
+    rows.push_back({name, value.dump()});
+  }
+  std::fputs(format_table(rows).c_str(), stdout);
+}
+
+}  // namespace
+
+PathKind kind_of_path(Files& files, const std::string& path) {
+  if (!files.exists(path)) fail(Exit::usage, "{}: no such file or folder", path);
+  if (path.ends_with(".yaml") || path.ends_with(".yml")) return PathKind::config;
+  if (files.exists(path + "/run.json")) return PathKind::run;
+  const std::string name = path.substr(path.find_last_of('/', path.size() - 2) + 1);
+  if (checkpoint_step(name) || files.exists(path + "/state.json")) return PathKind::checkpoint;
+  if (files.exists(path + "/manifest.json")) return PathKind::shard_set;
+  fail(Exit::usage,
+       "{}: expected a shard set (manifest.json), a config (.yaml), a checkpoint (step-...) or a "
+       "run (run.json)",
+       path);
+}
+
+int run_inspect(const InspectOptions& options) {
+  json report;
+  void (*print)(const json&) = nullptr;
+  switch (kind_of_path(real_files(), options.path)) {
+    case PathKind::shard_set:
+      report = describe_shards(options.path), print = print_shards;
+      break;
+    case PathKind::config:
+      report = describe_config(options), print = print_config;
+      break;
+    case PathKind::checkpoint:
+      report = describe_checkpoint(options.path), print = print_checkpoint;
+      break;
+    case PathKind::run:
+      report = describe_run(options.path), print = print_run;
+      break;
+  }
+  if (options.json) {
+    std::printf("%s\n", report.dump(1).c_str());
+  } else {
+    print(report);
+  }
+  return 0;
+}
+
+}  // namespace cohort

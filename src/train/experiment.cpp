@@ -1,0 +1,98 @@
+#include "train/experiment.h"
+
+#include "base/error.h"
+
+namespace cohort {
+namespace {
+
+void bind_run_control(Binder& b, TrainConfig& c) {
+  b.key("eval_every_epochs", c.eval_every_epochs, at_least(0),
+        "Epochs between evaluations; 0: never.");
+  b.key("early_stop_patience", c.early_stop_patience, at_least(0),
+        "Stop after this many evaluations without a better value; 0: never.");
+  b.key("early_stop_metric", c.early_stop_metric, any(),
+        "What best and early stopping watch: a metric or \"loss\"; empty: the first of metrics.");
+  b.key("checkpoint_every_steps", c.checkpoint_every_steps, at_least(0),
+        "Steps between checkpoints; 0: at the end of every epoch.");
+  b.key("keep_last", c.keep_last, at_least(1), "Newest checkpoints kept beside the best one.");
+  b.key("log_every_steps", c.log_every_steps, at_least(1), "Steps between lines of metrics.jsonl.");
+}
+
+}  // namespace
+
+void bind(Binder& b, DataConfig& c) {
+  b.required("shards", c.shards, any(), "Folder of the shard set.");
+  b.key("split", c.split, any(), "Split that is trained on.");
+  b.key("lanes", c.lanes, at_least(0), "Fixed streams that an epoch is cut into; 0: at most 64.");
+  b.key("window", c.window, at_least(1), "Blocks shuffled together inside a lane.");
+  b.key("threads", c.threads, between(1, 256), "Reader threads of a rank.");
+  b.key("ahead", c.ahead, between(1, 1024), "Batches read ahead.");
+}
+
+void bind(Binder& b, TrainConfig& c) {
+  b.key("global_batch", c.global_batch, at_least(0), "Rows of a step over all ranks.");
+  b.key("batch_per_rank", c.batch_per_rank, at_least(0),
+        "Instead of global_batch: rows of a rank. The run then depends on the number of ranks.");
+  b.key("epochs", c.epochs, at_least(1), "Passes over the training split.");
+  b.key("max_steps", c.max_steps, at_least(0), "Stop after this many steps; 0: no limit.");
+  b.key("accumulate", c.accumulate, at_least(1),
+        "Passes that a step's rows are split into: less memory, the same result.");
+  b.key("seed", c.seed, any(), "Of initial weights, the order of rows and dropout.");
+  bind_run_control(b, c);
+  b.key("device", c.device, one_of({"cpu", "reference"}),
+        "cpu: float32; reference: float64, slow, plain loops.");
+  b.key("threads", c.threads, between(0, 1024),
+        "Compute threads of a rank; 0: an equal share of the cores.");
+  b.key("isa", c.isa, one_of({"auto", "sse41", "avx2", "avx512"}),
+        "The highest instruction set to use.");
+  b.key("bucket_mib", c.bucket_mib, between(1, 1024), "MiB of a gradient bucket.");
+}
+
+void bind(Binder& b, EvalConfig& c) {
+  b.key("batch", c.batch, at_least(1), "Rows of a block; a score never depends on the ranks.");
+  b.key("split", c.split, any(), "Split that is evaluated during training.");
+}
+
+void bind(Binder& b, Experiment& c) {
+  b.required("name", c.name, any(), "Name of the run's folder.");
+  b.key("runs", c.runs, any(), "Folder that holds the run folders.");
+  b.group("data", c.data, "The shard set and how it is read.");
+  b.group("model", c.model, "Inputs, layers and loss.");
+  b.group("optimizer", c.optimizer, "The update rule and its schedule.");
+  b.group("train", c.train, "The loop.");
+  b.group("eval", c.eval, "Evaluation.");
+  b.key("metrics", c.metrics, any(), "Metrics of evaluations; empty: all that the loss allows.");
+  if (b.mode() != Binder::Mode::read) return;
+  if ((c.train.global_batch > 0) == (c.train.batch_per_rank > 0)) {
+    b.error("exactly one of train.global_batch and train.batch_per_rank must be at least 1",
+            b.has("train") ? "train" : "");
+  }
+}
+
+Experiment Experiment::parse(const Document& document) {
+  Experiment experiment;
+  Binder::read(document, experiment);
+  return experiment;
+}
+
+Experiment Experiment::load(const std::string& path, const std::vector<std::string>& overrides) {
+  Document document = Document::load(path);
+  for (const std::string& assignment : overrides) document.override_key(assignment);
+  return parse(document);
+}
+
+std::string Experiment::text() const { return Binder::write(*this); }
+
+i64 Experiment::global_batch(i64 world) const {
+  const i64 batch =
+      train.global_batch > 0 ? train.global_batch : train.batch_per_rank * world;
+  if (world > batch) {
+    fail(Exit::usage,
+         "train.global_batch is {}, but the job has {} ranks: every rank needs a row of the batch. "
+         "Start at most {} ranks or raise train.global_batch",
+         batch, world, batch);
+  }
+  return batch;
+}
+
+}  // namespace cohort

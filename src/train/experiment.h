@@ -1,0 +1,74 @@
+// One YAML file is an experiment: everything but the number of ranks.
+//
+//   name: sentiment-cnn
+//   data: {shards: data/reviews}
+//   model: {inputs: {...}, layers: [...], loss: {...}}
+//   train: {global_batch: 64, epochs: 10}
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "model/model_config.h"
+#include "model/optimizer.h"
+
+namespace cohort {
+
+struct DataConfig {
+  std::string shards;            // folder of the shard set
+  std::string split = "train";
+  i64 lanes = 0;                 // V; 0: min(global_batch, 64)
+  i64 window = 4;                // w: block pieces shuffled together
+  i64 threads = 1;               // reader threads of a rank
+  i64 ahead = 3;                 // batches read ahead
+};
+
+struct TrainConfig {
+  i64 global_batch = 0;          // exactly one of these two is set
+  i64 batch_per_rank = 0;        // resolved at start; marks the run as dependent on the rank count
+  i64 epochs = 1;
+  i64 max_steps = 0;             // 0: no limit
+  i64 accumulate = 1;
+  u64 seed = 1;
+  i64 eval_every_epochs = 1;     // 0: never
+  i64 early_stop_patience = 0;   // evaluations without a better value; 0: never stop early
+  std::string early_stop_metric; // empty: the first of `metrics`, or the loss
+  i64 checkpoint_every_steps = 0;   // 0: at the end of epochs
+  i64 keep_last = 2;             // checkpoints kept beside the best
+  i64 log_every_steps = 10;
+  std::string device = "cpu";    // cpu, reference
+  i64 threads = 0;               // compute threads of a rank; 0: the cores there are per rank
+  std::string isa = "auto";      // auto, or the highest instruction set to use
+  i64 bucket_mib = 4;            // gradient bucket
+};
+
+struct EvalConfig {
+  i64 batch = 256;               // rows of a block, whatever the number of ranks
+  std::string split = "validation";
+};
+
+struct Experiment {
+  std::string name;
+  std::string runs = "runs";
+  DataConfig data;
+  ModelConfig model;
+  OptimizerConfig optimizer;
+  TrainConfig train;
+  EvalConfig eval;
+  std::vector<std::string> metrics;   // see plan/metrics.h; empty: all that the loss allows
+
+  // Reads a file, overrides applied; checks what spans several keys. Exit::usage.
+  static Experiment load(const std::string& path, const std::vector<std::string>& overrides);
+  static Experiment parse(const Document& document);
+  // The resolved file, which loads back equal.
+  std::string text() const;
+  // The B of a job of `world` ranks. Exit::usage where there are more ranks than positions.
+  i64 global_batch(i64 world) const;
+};
+
+void bind(Binder& b, DataConfig& c);
+void bind(Binder& b, TrainConfig& c);
+void bind(Binder& b, EvalConfig& c);
+void bind(Binder& b, Experiment& c);
+
+}  // namespace cohort
