@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -39,18 +40,19 @@ TEST(MetricsLog, LinesAreTheContract) {
 
 TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
   MemoryFiles files;
+  files.make_folder("run");
   {
-    MetricsLog log(files, "m", -1);
+    MetricsLog log(files, "run/m", -1);
     for (i64 step = 1; step <= 4; ++step) {
       TrainLine line;
       line.step = step;
       log.add(line);
     }
-    files.append("m")->write("{\"kind\":\"tr", 11);
+    files.append("run/m")->write("{\"kind\":\"tr", 11);
   }
-  MetricsLog log(files, "m", 2);
+  MetricsLog log(files, "run/m", 2);
   log.add(EvalLine{2, 0, "validation", 1, {}});
-  const std::string text = files.read("m");
+  const std::string text = files.read("run/m");
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
   EXPECT_EQ(text.find("\"step\":3"), std::string::npos);
   EXPECT_NE(text.find("{\"kind\":\"eval\",\"step\":2"), std::string::npos);
@@ -58,15 +60,16 @@ TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
 
 TEST(LedgerFile, AnEpochWrittenAgainCountsOnce) {
   MemoryFiles files;
+  files.make_folder("run");
   Ledger::Line counts;
   counts.used = 5;
   counts.skipped = 1;
   counts.sum = 255;
-  append_ledger(files, "l", {{0, "a.h5", 6, counts}});
-  append_ledger(files, "l", {{1, "a.h5", 6, counts}});
-  append_ledger(files, "l", {{1, "a.h5", 6, counts}});
+  append_ledger(files, "run/l", {{0, "a.h5", 6, counts}});
+  append_ledger(files, "run/l", {{1, "a.h5", 6, counts}});
+  append_ledger(files, "run/l", {{1, "a.h5", 6, counts}});
   const std::string tail = R"("shard":"a.h5","rows":6,"used":5,"skipped":1,"sum":"00000000000000ff"})";
-  EXPECT_EQ(files.read("l"), "{\"epoch\":0," + tail + "\n{\"epoch\":1," + tail + "\n");
+  EXPECT_EQ(files.read("run/l"), "{\"epoch\":0," + tail + "\n{\"epoch\":1," + tail + "\n");
 }
 
 }  // namespace
