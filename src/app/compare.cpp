@@ -62,7 +62,8 @@ std::vector<json> read_lines(Files& files, const std::string& path) {
 
 void add_eval(json& metrics, const json& line) {
   const std::string split_name = line.value("split", "");
-  for (const auto& [name, value] : line.value("metrics", json::object()).items()) {
+  const json values = line.value("metrics", json::object());
+  for (const auto& [name, value] : values.items()) {
     json& entry = metrics[split_name + "/" + name];
     entry["final"] = value;
     if (!value.is_number()) continue;

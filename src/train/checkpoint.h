@@ -21,7 +21,7 @@ using NamedTensor = NamedView;  // names: "<param>", "optimizer/<slot>/<param>"
 std::string checkpoint_name(i64 step);                              // "step-000000001200"
 std::optional<i64> checkpoint_step(const std::string& folder_name);  // nothing for other names
 
-// Writes folder (…/step-<12 digits>) atomically. `state` is any JSON object. `allow` is asked right
+// Writes folder (.../step-<12 digits>) atomically. `state` is any JSON object. `allow` is asked right
 // before the rename; false abandons with Exit::storage. A valid folder that is there already is
 // kept (the same run passed this step before); a damaged one is replaced.
 void save_checkpoint(Files& files, const std::string& folder,
