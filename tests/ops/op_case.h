@@ -11,11 +11,11 @@ namespace cohort::test {
 struct OpCase {
   std::string name;
   Op op;
-  std::vector<Shape> in;          // of one row
-  Shape out;
-  std::vector<Shape> params;
+  std::vector<Shape> in = {};     // of one row
+  Shape out = {};
+  std::vector<Shape> params = {};
   i64 rows = 5, valid = 4;        // rows >= valid hold NaN (ids: -1)
-  std::vector<i64> lengths;       // of the sequences; empty: not ragged
+  std::vector<i64> lengths = {};  // of the sequences; empty: not ragged
   i64 shrink = 0;                 // of the input value
   i64 ids = 0;                    // > 0: the last input holds ids below this (embedding, targets)
   DType raw = DType::f32;         // ingest: type of the field
