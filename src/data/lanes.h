@@ -1,6 +1,7 @@
 // Which row is used where: a closed form with no state but (epoch, step). The definition is
 // section 4 of the design: block permutation, lanes cut by rows, windows shuffled inside lanes.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "data/shard_set.h"

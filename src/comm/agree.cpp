@@ -1,0 +1,39 @@
+#include <nlohmann/json.hpp>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "comm/communicator.h"
+
+namespace cohort {
+
+void agree(Communicator& world, const std::vector<Fact>& facts) {
+  nlohmann::json mine;
+  mine["host"] = host_name();
+  mine["facts"] = nlohmann::json::array();
+  for (const Fact& fact : facts) mine["facts"].push_back({fact.name, fact.value});
+  const auto handler = nlohmann::json::error_handler_t::replace;
+  const auto all = world.all_gather(mine.dump(-1, ' ', false, handler));
+  const auto base = nlohmann::json::parse(all[0]);
+  const std::string base_host = base["host"].get<std::string>();
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    const auto other = nlohmann::json::parse(all[r]);
+    const auto& a = base["facts"];
+    const auto& b = other["facts"];
+    const std::string host = other["host"].get<std::string>();
+    if (a.size() != b.size()) {
+      fail(Exit::usage,
+           "rank {} (host {}) states {} facts, rank 0 (host {}) states {}: start the same build "
+           "everywhere", r, host, b.size(), base_host, a.size());
+    }
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (a[i] == b[i]) continue;
+      fail(Exit::usage,
+           "rank {} (host {}) differs in {}: it has '{}', rank 0 (host {}) has '{}': start every "
+           "rank with the same config, data and build",
+           r, host, b[i][0].get<std::string>(), b[i][1].get<std::string>(), base_host,
+           a[i][1].get<std::string>());
+    }
+  }
+}
+
+}  // namespace cohort

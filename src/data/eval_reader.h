@@ -1,0 +1,36 @@
+// Rows read into a batch, for evaluation and for the loader.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+
+namespace cohort {
+
+// Rows [begin, end) of a split in shard order; `index` counts blocks over all ranks.
+struct EvalBlock {
+  i64 index = 0, begin = 0, end = 0;
+};
+// Fixed blocks of eval_batch rows, dealt round-robin: this rank's.
+std::vector<EvalBlock> eval_blocks(i64 rows, i64 eval_batch, int rank, int world);
+
+// Fills batches from blocks of one split, keeping the `cached` blocks used last. Not thread-safe.
+// Errors are Exit::data naming shard, field and row.
+class RowReader {
+ public:
+  RowReader(std::shared_ptr<ShardSet> shards, const std::string& split, std::vector<Input> inputs,
+            i64 cached);
+  ~RowReader();
+  i64 rows() const;  // of the split
+  // Valid rows first (in the order given), padding last; positions count from first_position.
+  void fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_position, i64 capacity);
+  // Rows [block.begin, block.end) in shard order.
+  void read_rows(Batch& batch, const EvalBlock& block, i64 capacity);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cohort
