@@ -1,0 +1,60 @@
+// Finds out whether a launcher started this process, from its variables alone.
+#include <csignal>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "comm/communicator.h"
+#include "comm/mpi.h"
+
+namespace cohort {
+namespace {
+
+class SoloWorld final : public World {
+ public:
+  Communicator& communicator() override { return *solo_; }
+  int local_rank() const override { return 0; }
+  int local_size() const override { return 1; }
+  std::string kind() const override { return "solo"; }
+
+ private:
+  std::unique_ptr<Communicator> solo_ = make_solo();
+};
+
+// A launcher's world size, 0 where it does not state one, -1 without a launcher. A Slurm batch
+// script outside of srun has SLURM_NTASKS but no step: it is no launcher.
+i64 launched_size() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"}) {
+    if (const auto text = env(name)) {
+      const auto value = parse_i64(*text);
+      if (!value || *value < 1) fail(Exit::usage, "{} is '{}', expected a count", name, *text);
+      return *value;
+    }
+  }
+  if (env("PMIX_RANK") || env("PMI_RANK")) return 0;
+  if (env("SLURM_STEP_ID") && env("SLURM_PROCID")) {
+    if (const auto text = env("SLURM_STEP_NUM_TASKS")) return parse_i64(*text).value_or(0);
+    return 0;
+  }
+  return -1;
+}
+
+}  // namespace
+
+std::unique_ptr<World> join_world(int* argc, char*** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  const i64 expected = launched_size();
+  if (expected < 0) return std::make_unique<SoloWorld>();
+  auto world = join_mpi(argc, argv);
+  const int size = world->communicator().size();
+  if (expected > 0 && size != expected) {
+    fail(Exit::usage,
+         "the launcher started {} ranks, but {} sees {}: start with the mpirun of the MPI that "
+         "this program was built with", expected, world->kind(), size);
+  }
+  log::set_identity(world->communicator().rank(), size, host_name());
+  return world;
+}
+
+}  // namespace cohort
