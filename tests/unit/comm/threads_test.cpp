@@ -1,0 +1,42 @@
+#include <gtest/gtest.h>
+
+#include "../../comm/checks.h"
+
+namespace cohort {
+namespace {
+
+TEST(Threads, CollectivesAreExact) {
+  for (int n : {1, 2, 3, 4, 5}) {
+    run_as_threads(n, [](Communicator& c) {
+      check_collectives(c);
+      CollectiveQueue queue(c.duplicate());
+      double x = 1;
+      queue.wait(queue.submit([&](Communicator& q) { q.all_reduce({&x, DType::f64, {1}}, Reduce::sum); }));
+      COHORT_CHECK(x == c.size(), "queue");
+    });
+  }
+}
+
+TEST(Threads, FailingRankWakesOthers) {
+  try {
+    run_as_threads(3, [](Communicator& c) {
+      if (c.rank() == 1) fail(Exit::data, "mine");
+      c.barrier();
+    });
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code(), Exit::data);
+  }
+}
+
+TEST(Agree, NamesTheField) {
+  try {
+    run_as_threads(2, [](Communicator& c) { agree(c, {{"seed", c.rank() == 0 ? "1" : "2"}}); });
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("differs in seed"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace cohort
