@@ -1,0 +1,164 @@
+#include "store/folder.h"
+
+#include <unistd.h>
+
+#include <exception>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* manifest_name = "manifest.json";
+
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+class CountingWriter : public FileWriter {
+ public:
+  CountingWriter(FileWriter& inner, FileEntry& entry) : inner_(inner), entry_(entry) {}
+  void write(const void* data, i64 bytes) override {
+    inner_.write(data, bytes);
+    hasher_.add(data, static_cast<std::size_t>(bytes));
+    entry_.bytes += bytes;
+    entry_.checksum = hasher_.value();
+  }
+  void sync() override { inner_.sync(); }
+  void close() override {}
+
+ private:
+  FileWriter& inner_;
+  FileEntry& entry_;
+  Hasher hasher_;
+};
+
+// A manifest checks itself: the XXH64 of its dump without the checksum key.
+std::string self_checksum(json manifest) {
+  manifest.erase("manifest_checksum");
+  return to_hex(hash_text(manifest.dump()));
+}
+
+void check_entry(Files& files, const std::string& folder, const json& entry, bool deep) {
+  const std::string name = entry.at("name").get<std::string>();
+  const i64 bytes = entry.at("bytes").get<i64>();
+  if (name.empty() || name.find('/') != std::string::npos || name == "..") {
+    throw Error(Exit::data, "manifest names a file outside the folder: '" + name + "'");
+  }
+  const std::string path = folder + "/" + name;
+  if (!files.exists(path)) throw Error(Exit::data, path + ": missing, the manifest lists it");
+  const i64 have = files.size(path);
+  if (have != bytes) {
+    fail(Exit::data, "{}: expected {} bytes, got {}: truncated or altered", path, bytes, have);
+  }
+  if (!deep) return;
+  const std::string expected = entry.at("checksum").get<std::string>();
+  const std::string got = to_hex(checksum_file(files, folder, name).checksum);
+  if (got != expected) {
+    fail(Exit::data, "{}: checksum expected {}, got {}: the file was altered", path, expected, got);
+  }
+}
+
+json checked_manifest(Files& files, const std::string& path, bool deep) {
+  const std::string name = path + "/" + manifest_name;
+  if (!files.exists(name)) {
+    fail(Exit::data, "{}: missing: not a finished folder of this program", name);
+  }
+  json manifest = json::parse(files.read(name));
+  const std::string expected = manifest.at("manifest_checksum").get<std::string>();
+  const std::string got = self_checksum(manifest);
+  if (got != expected) {
+    fail(Exit::data, "{}: checksum expected {}, got {}: the manifest was altered", name, expected,
+         got);
+  }
+  for (const json& entry : manifest.at("files")) check_entry(files, path, entry, deep);
+  return manifest;
+}
+
+}  // namespace
+
+FolderWriter::FolderWriter(Files& files, std::string path)
+    : files_(files), path_(without_slash(std::move(path))) {
+  const std::string parent = std::filesystem::path(path_).parent_path().string();
+  if (!parent.empty()) files_.make_folder(parent);
+  for (i64 attempt = 0;; ++attempt) {
+    temporary_ = fmt::format("{}.tmp-{}-{}", path_, ::getpid(), attempt);
+    if (files_.make_folder_exclusive(temporary_)) return;
+    if (attempt == 1000) fail(Exit::storage, "{}: no free temporary name", path_);
+  }
+}
+
+FolderWriter::~FolderWriter() {
+  if (committed_) return;
+  try {
+    files_.remove(temporary_);
+  } catch (const std::exception& error) {
+    log::warn("unfinished folder left behind: {}", error.what());
+  }
+}
+
+FileEntry FolderWriter::write(const std::string& name,
+                              const std::function<void(FileWriter&)>& body) {
+  auto writer = files_.create(temporary_ + "/" + name);
+  FileEntry entry{name, 0, hash_text("")};
+  CountingWriter counting(*writer, entry);
+  body(counting);
+  writer->sync();
+  writer->close();
+  entries_.push_back(entry);
+  return entry;
+}
+
+void FolderWriter::add(const FileEntry& entry) { entries_.push_back(entry); }
+
+void FolderWriter::commit(json facts, const std::function<bool()>& allow) {
+  json list = json::array();
+  for (const FileEntry& entry : entries_) {
+    list.push_back({{"name", entry.name}, {"bytes", entry.bytes},
+                    {"checksum", to_hex(entry.checksum)}});
+  }
+  facts["files"] = std::move(list);
+  facts["manifest_checksum"] = self_checksum(facts);
+  const std::string text = facts.dump(1) + "\n";
+  auto writer = files_.create(temporary_ + "/" + manifest_name);
+  writer->write(text.data(), static_cast<i64>(text.size()));
+  writer->sync();
+  writer->close();
+  files_.sync_folder(temporary_);
+  if (allow && !allow()) return;
+  // A folder cannot be renamed over a full one: the old one steps aside first.
+  std::string old;
+  if (files_.exists(path_)) {
+    old = temporary_ + ".old";
+    files_.rename(path_, old);
+  }
+  files_.rename(temporary_, path_);
+  committed_ = true;
+  files_.sync_folder(std::filesystem::path(path_).parent_path().string());
+  if (!old.empty()) files_.remove(old);
+}
+
+json open_folder(Files& files, const std::string& path, bool deep, int exit_code) {
+  try {
+    return checked_manifest(files, without_slash(path), deep);
+  } catch (const Error& error) {
+    throw Error(static_cast<Exit>(exit_code), error.what());
+  } catch (const json::exception& error) {
+    fail(static_cast<Exit>(exit_code), "{}/{}: not a valid manifest: {}", path, manifest_name,
+         error.what());
+  }
+}
+
+FileEntry checksum_file(Files& files, const std::string& folder, const std::string& name) {
+  const std::string bytes = files.read(folder + "/" + name);
+  return {name, static_cast<i64>(bytes.size()), hash_text(bytes)};
+}
+
+}  // namespace cohort
