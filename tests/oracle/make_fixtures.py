@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Writes fixtures/*.json with PyTorch (float64, dropout off): inputs, initial weights under this
+project's names and layouts, logits, gradients of the summed loss, and the mean loss of ten steps.
+
+    python3 tests/oracle/make_fixtures.py
+"""
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+
+torch.set_default_dtype(torch.float64)
+ROWS, STEPS = 6, 7
+LENGTHS = [7, 1, 4, 6, 3, 5]
+FOLDER = pathlib.Path(__file__).parent / "fixtures"
+
+
+class Case:
+    def __init__(self, name, layers, loss, inputs, seed):
+        self.name, self.layers, self.loss, self.inputs = name, layers, loss, inputs
+        self.g = torch.Generator().manual_seed(seed)
+        self.fields, self.data, self.params, self.sparse = [], {}, {}, set()
+
+    def field(self, name, dtype, shape, values, classes=0, ragged=False):
+        self.fields.append(dict(name=name, dtype=dtype, shape=shape, classes=classes,
+                                ragged=ragged, max_length=STEPS if ragged else 0))
+        self.data[name] = values
+        return values
+
+    def real(self, *shape):
+        return torch.randn(*shape, generator=self.g).float().double()
+
+    def ids(self, bound, *shape):
+        return torch.randint(bound, shape, generator=self.g)
+
+    def param(self, name, *shape, sparse=False):
+        self.params[name] = (self.real(*shape) * 0.4).float().double().requires_grad_()
+        if sparse:
+            self.sparse.add(name)
+
+    def __getitem__(self, name):
+        return self.params[name]
+
+
+def mask():
+    return torch.arange(STEPS)[None, :] < torch.tensor(LENGTHS)[:, None]
+
+
+def embed(case, name, ids, valid):
+    out = torch.zeros(*ids.shape, case[name].shape[1])
+    out[valid] = F.embedding(ids[valid], case[name], sparse=True)
+    return out
+
+
+def recurrent(case, layer, x, lstm):
+    """Every state; rows stop at their length."""
+    units = case[layer + ".weight_hh"].shape[1]
+    h = c = torch.zeros(x.shape[0], units)
+    states = []
+    for t in range(x.shape[1]):
+        a = x[:, t] @ case[layer + ".weight_ih"].T + h @ case[layer + ".weight_hh"].T
+        a = a + case[layer + ".bias"]
+        if lstm:
+            i, f, g, o = a.chunk(4, dim=1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        else:
+            h = torch.tanh(a)
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
+def recurrent_params(case, layer, gates, units, features):
+    case.param(layer + ".weight_ih", gates * units, features)
+    case.param(layer + ".weight_hh", gates * units, units)
+    case.param(layer + ".bias", gates * units)
+
+
+def dense_params(case, layer, units, features):
+    case.param(layer + ".weight", units, features)
+    case.param(layer + ".bias", units)
+
+
+def dense(case, layer, x):
+    return x @ case[layer + ".weight"].T + case[layer + ".bias"]
+
+
+def behavior(kind):
+    lstm = kind == "lstm"
+    case = Case("behavior-" + kind, [{kind: dict(name="r", units=5)},
+                                     {"dense": dict(name="d", units=1)}],
+                {"mse": dict(target="target")}, {"events": {}}, 1)
+    x = case.field("events", "float32", [3], case.real(ROWS, STEPS, 3), ragged=True)
+    y = case.field("target", "float32", [1], case.real(ROWS, 1))
+    recurrent_params(case, "r", 4 if lstm else 1, 5, 3)
+    dense_params(case, "d", 1, 5)
+
+    def run():
+        states = recurrent(case, "r", x, lstm)
+        out = dense(case, "d", states[torch.arange(ROWS), torch.tensor(LENGTHS) - 1])
+        return out, F.mse_loss(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def next_event():
+    case = Case("behavior-next-event",
+                [{"embedding": dict(name="e", dim=4)}, {"lstm": dict(name="r", units=5, output="every")},
+                 {"dense": dict(name="d", units="classes")}],
+                {"cross_entropy": dict(target="next")}, {"events": {}, "next": {}}, 2)
+    case.layers[0]["embedding"]["from"] = "events"
+    x = case.field("events", "int32", [], case.ids(9, ROWS, STEPS), 9, True)
+    y = case.field("next", "int32", [], case.ids(9, ROWS, STEPS), 9, True)
+    case.param("e.weight", 9, 4, sparse=True)
+    recurrent_params(case, "r", 4, 5, 4)
+    dense_params(case, "d", 9, 5)
+
+    def run():
+        out = dense(case, "d", recurrent(case, "r", embed(case, "e.weight", x, mask()), True))
+        out = out * mask()[..., None]
+        return out, F.cross_entropy(out[mask()], y[mask()], reduction="sum"), int(mask().sum())
+    return case, run
+
+
+def two_tower():
+    layers = []
+    for side in ("user", "item"):
+        layers += [{"embedding": {"name": side + "_table", "from": side, "dim": 4}},
+                   {"concat": {"name": side + "_all", "from": [side + "_table", side + "_features"]}},
+                   {"dense": dict(name=side + "_hidden", units=6, activation="relu")},
+                   {"dense": dict(name=side + "_vector", units=4)}]
+    layers.append({"dot": {"name": "score", "from": ["user_vector", "item_vector"]}})
+    case = Case("recommend-two-tower", layers, {"bce": dict(target="label")},
+                {"user": {}, "item": {}, "user_features": {}, "item_features": {}}, 3)
+    ids, features = {}, {}
+    for side, rows in (("user", 8), ("item", 11)):
+        ids[side] = case.field(side, "int32", [], case.ids(rows, ROWS), rows)
+        features[side] = case.field(side + "_features", "float32", [3], case.real(ROWS, 3))
+        case.param(side + "_table.weight", rows, 4, sparse=True)
+        dense_params(case, side + "_hidden", 6, 7)
+        dense_params(case, side + "_vector", 4, 6)
+    y = case.field("label", "float32", [1], case.ids(2, ROWS, 1).double())
+
+    def tower(side):
+        table = embed(case, side + "_table.weight", ids[side], torch.ones(ROWS, dtype=torch.bool))
+        x = torch.relu(dense(case, side + "_hidden", torch.cat([table, features[side]], 1)))
+        return dense(case, side + "_vector", x)
+
+    def run():
+        out = (tower("user") * tower("item")).sum(1, keepdim=True)
+        return out, F.binary_cross_entropy_with_logits(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def mlp():
+    case = Case("recommend-mlp", [{"dense": {"name": "h", "from": "user_features", "units": 6,
+                                             "activation": "relu"}},
+                                  {"dense": dict(name="d", units="classes")}],
+                {"cross_entropy": dict(target="item")}, {"user_features": {}}, 4)
+    x = case.field("user_features", "float32", [5], case.real(ROWS, 5))
+    y = case.field("item", "int32", [], case.ids(7, ROWS), 7)
+    dense_params(case, "h", 6, 5)
+    dense_params(case, "d", 7, 6)
+
+    def run():
+        out = dense(case, "d", torch.relu(dense(case, "h", x)))
+        return out, F.cross_entropy(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def sentiment():
+    layers = [{"embedding": {"name": "words", "from": "tokens", "dim": 4}}]
+    for w in (3, 4, 5):
+        layers += [{"conv1d": {"name": f"conv{w}", "from": "words", "filters": 3, "width": w,
+                               "activation": "relu"}}, {"max_over_time": dict(name=f"top{w}")}]
+    layers += [{"concat": {"name": "all", "from": ["top3", "top4", "top5"]}},
+               {"dense": dict(name="d", units="classes")}]
+    case = Case("sentiment-cnn", layers, {"cross_entropy": dict(target="label")}, {"tokens": {}}, 5)
+    x = case.field("tokens", "int32", [], case.ids(13, ROWS, STEPS), 13, True)
+    y = case.field("label", "int32", [], case.ids(2, ROWS), 2)
+    case.param("words.weight", 13, 4, sparse=True)
+    for w in (3, 4, 5):
+        case.param(f"conv{w}.weight", 3, w, 4)
+        case.param(f"conv{w}.bias", 3)
+    dense_params(case, "d", 2, 9)
+
+    def run():
+        words = embed(case, "words.weight", x, mask()).transpose(1, 2)
+        tops = []
+        for w in (3, 4, 5):
+            r = torch.relu(F.conv1d(words, case[f"conv{w}.weight"].transpose(1, 2),
+                                    case[f"conv{w}.bias"]))
+            tops.append(torch.stack([r[k, :, :max(1, n - w + 1)].amax(1)
+                                     for k, n in enumerate(LENGTHS)]))
+        out = dense(case, "d", torch.cat(tops, 1))
+        return out, F.cross_entropy(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def image():
+    case = Case("image-cnn", [{"conv2d": {"name": "c", "from": "image", "filters": 3, "kernel": 3,
+                                          "activation": "relu"}},
+                              {"max_pool2d": dict(name="p", size=2)}, {"flatten": dict(name="f")},
+                              {"dense": dict(name="h", units=6, activation="relu")},
+                              {"dense": dict(name="d", units="classes")}],
+                {"cross_entropy": dict(target="label")}, {"image": {"scale": 1 / 255}}, 6)
+    x = case.field("image", "uint8", [7, 8, 2], case.ids(256, ROWS, 7, 8, 2))
+    y = case.field("label", "int32", [], case.ids(4, ROWS), 4)
+    case.param("c.weight", 3, 3, 3, 2)
+    case.param("c.bias", 3)
+    dense_params(case, "h", 6, 2 * 3 * 3)
+    dense_params(case, "d", 4, 6)
+
+    def run():
+        r = F.conv2d(x.double().permute(0, 3, 1, 2) / 255, case["c.weight"].permute(0, 3, 1, 2),
+                     case["c.bias"])
+        r = F.max_pool2d(torch.relu(r), 2).permute(0, 2, 3, 1).flatten(1)
+        out = dense(case, "d", torch.relu(dense(case, "h", r)))
+        return out, F.cross_entropy(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def numbers(tensor):
+    return [float(f"{v:.12g}") for v in tensor.detach().flatten().tolist()]
+
+
+def write(case, run):
+    start = {n: dict(shape=list(p.shape), sparse=n in case.sparse, values=numbers(p))
+             for n, p in case.params.items()}
+    dense_params_ = [p for n, p in case.params.items() if n not in case.sparse]
+    optimizers = [torch.optim.Adam(dense_params_, lr=0.01)]
+    if case.sparse:
+        optimizers.append(torch.optim.SparseAdam([case[n] for n in case.sparse], lr=0.01))
+    losses, logits, grads = [], None, None
+    for step in range(10):
+        for p in case.params.values():
+            p.grad = None
+        out, loss, weight = run()
+        (loss / weight).backward()
+        losses.append(float(loss / weight))
+        if step == 0:
+            logits = numbers(out)
+            grads = {n: numbers((p.grad.to_dense() if p.grad.is_sparse else p.grad) * weight)
+                     for n, p in case.params.items()}
+        for optimizer in optimizers:
+            optimizer.step()
+    fixture = dict(name=case.name, rows=ROWS, lengths=LENGTHS,
+                   model=dict(inputs=case.inputs, layers=case.layers, loss=case.loss),
+                   optimizer=dict(name="adam", learning_rate=0.01), fields=case.fields,
+                   data={n: numbers(v.double()) for n, v in case.data.items()}, params=start,
+                   logits=logits, grads=grads, losses=losses)
+    text = json.dumps(fixture, separators=(",", ":"))
+    (FOLDER / (case.name + ".json")).write_text(text + "\n")
+    print(case.name, len(text), losses[0], losses[-1])
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for made in (behavior("rnn"), behavior("lstm"), next_event(), two_tower(), mlp(), sentiment(),
+                 image()):
+        write(*made)
