@@ -1,0 +1,50 @@
+// Kernels compiled once per instruction set (COHORT_ISA: baseline, avx2, avx512) and chosen at run
+// time. They use plain pointers and loops only, so that no shared template can carry wide
+// instructions into code that runs on a narrow machine. Arrays of different arguments never alias
+// unless said.
+#pragma once
+#include "base/types.h"
+
+namespace cohort::cpu {
+
+struct GateStep {             // one row of one LSTM step; arrays of `units`, gates i, f, g, o
+  i64 units;
+  float* gates;               // in: sums; out: activated
+  const float* cell_before;   // null: zeros
+  float* cell;
+  float* state;
+};
+struct GateStepBack {
+  i64 units;
+  const float* gates;
+  const float* cell_before;   // null: zeros
+  const float* cell;
+  const float* d_state;
+  float* d_cell;              // in: of this step; out: of the step before
+  float* d_gates;             // out: before activation
+};
+struct AdamRule {
+  float rate, beta1, beta2, epsilon, inverse_root_correction2, scale, decay, shrink;
+};
+
+struct KernelTable {
+  void (*add_bias)(float* x, const float* bias, i64 rows, i64 width);
+  void (*relu)(float* x, i64 n);
+  void (*tanh)(float* x, i64 n);
+  void (*sigmoid)(float* x, i64 n);
+  void (*relu_back)(float* d, const float* dy, const float* y, i64 n);      // d = dy * slope(y)
+  void (*tanh_back)(float* d, const float* dy, const float* y, i64 n);
+  void (*sigmoid_back)(float* d, const float* dy, const float* y, i64 n);
+  void (*add)(float* to, const float* from, i64 n);
+  void (*axpy)(float* to, float a, const float* x, i64 n);
+  void (*lstm)(const GateStep& step);
+  void (*lstm_back)(const GateStepBack& step);
+  // m, v: first and second moments; p *= shrink (decoupled decay), g += decay * p before.
+  void (*adam)(float* p, const float* g, float* m, float* v, i64 n, const AdamRule& rule);
+};
+
+}  // namespace cohort::cpu
+
+namespace cohort::baseline { const cpu::KernelTable& table(); }
+namespace cohort::avx2 { const cpu::KernelTable& table(); }
+namespace cohort::avx512 { const cpu::KernelTable& table(); }
