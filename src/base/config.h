@@ -43,9 +43,11 @@ class Document {
   void override_key(const std::string& assignment);
   const std::string& name() const;
 
+ public:
+  struct Node;   // config_node.h
+
  private:
   friend class Binder;
-  struct Node;
   std::shared_ptr<Node> root_;
   std::string name_;
 };

@@ -1,0 +1,38 @@
+option(COHORT_WERROR "Warnings are errors" ON)
+option(COHORT_BUILD_TESTS "Build the tests" ON)
+set(COHORT_SANITIZE "" CACHE STRING "Empty, address;undefined or thread")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+# The archive tool may be replaced by one that is fast; ar is always there.
+find_program(COHORT_CCACHE ccache)
+if(COHORT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${COHORT_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${COHORT_CCACHE})
+endif()
+
+# What every target of this project is compiled with.
+add_library(cohort_flags INTERFACE)
+target_include_directories(cohort_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(cohort_flags INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+target_compile_options(cohort_flags INTERFACE -Wall -Wextra -Wshadow
+                       $<$<BOOL:${COHORT_WERROR}>:-Werror>)
+if(COHORT_SANITIZE)
+  list(JOIN COHORT_SANITIZE "," sanitizers)
+  target_compile_options(cohort_flags INTERFACE -fsanitize=${sanitizers} -fno-omit-frame-pointer)
+  if("undefined" IN_LIST COHORT_SANITIZE)
+    target_compile_options(cohort_flags INTERFACE -fno-sanitize-recover=undefined)
+  endif()
+  target_link_options(cohort_flags INTERFACE -fsanitize=${sanitizers})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # False alarms of g++ 12 inside the standard library once it is instrumented.
+    target_compile_options(cohort_flags INTERFACE -Wno-maybe-uninitialized -Wno-tsan)
+  endif()
+endif()

@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <variant>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "plan/plan_impl.h"
+
+namespace cohort {
+namespace {
+
+View allocate(Device& device, DType type, Shape shape) {
+  View view{nullptr, type, std::move(shape)};
+  view.data = device.allocate(std::max<i64>(view.bytes(), 64));
+  return view;
+}
+
+Shape with_rows(i64 rows, const Shape& shape) {
+  Shape full{rows};
+  full.insert(full.end(), shape.begin(), shape.end());
+  return full;
+}
+
+View at_offset(const View& arena, i64 offset, DType type, Shape shape) {
+  return View{offset < 0 ? nullptr : arena.as<char>() + offset, type, std::move(shape)};
+}
+
+}  // namespace
+
+Plan::Impl::Impl(Device& device_, const Graph& graph_, ModelState& state_,
+                 const PlanConfig& config_)
+    : device(device_), graph(graph_), state(state_), config(config_) {
+  scalars.seed = config.seed;
+  scalars.global_batch = config.global_batch;
+  scalars.training = config.train;
+  stage_inputs();
+  compile_nodes();
+  if (config.train) compile_update();
+}
+
+void Plan::Impl::stage_inputs() {
+  for (const Input& input : graph.inputs) {
+    Staged staged;
+    staged.data = allocate(device, input.dtype, with_rows(config.rows, input.shape));
+    if (input.ragged) staged.lengths = allocate(device, DType::i32, {config.rows});
+    inputs.push_back(staged);
+  }
+  row_id = allocate(device, DType::i64, {config.rows});
+  position = allocate(device, DType::i32, {config.rows});
+  loss = allocate(device, DType::f64, {2});
+  norm = allocate(device, DType::f64, {1});
+  for (i64 column : sparse_inputs(graph)) {
+    const View& ids = inputs[static_cast<std::size_t>(column)].data;
+    slots.push_back(config.train ? allocate(device, DType::i32, ids.shape) : View{});
+  }
+}
+
+View Plan::Impl::value_view(i64 value) const {
+  const Value& v = graph.values[static_cast<std::size_t>(value)];
+  return at_offset(arena, map.value.empty() ? -1 : map.value[static_cast<std::size_t>(value)],
+                   v.integer ? DType::i32 : device.real(), with_rows(config.rows, v.shape));
+}
+
+View Plan::Impl::gradient_view(i64 value) const {
+  const Value& v = graph.values[static_cast<std::size_t>(value)];
+  return at_offset(arena, map.gradient.empty() ? -1 : map.gradient[static_cast<std::size_t>(value)],
+                   device.real(), with_rows(config.rows, v.shape));
+}
+
+View Plan::Impl::lengths_of(i64 value) const {
+  const i64 input = graph.values[static_cast<std::size_t>(value)].lengths;
+  return input < 0 ? View{} : inputs[static_cast<std::size_t>(input)].lengths;
+}
+
+Call Plan::Impl::bind(i64 index, Pass pass, const Needs& needs) const {
+  const Node& node = graph.nodes[static_cast<std::size_t>(index)];
+  Call call;
+  call.node = &node;
+  call.graph = &graph;
+  call.pass = pass;
+  call.rows = config.rows;
+  call.scalars = &scalars;
+  call.row_id = row_id;
+  call.position = position;
+  for (i64 v : node.in) {
+    call.in.push_back(value_view(v));
+    call.lengths.push_back(lengths_of(v));
+  }
+  for (i64 v : node.out) call.out.push_back(value_view(v));
+  if (std::holds_alternative<Ingest>(node.op)) {
+    for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
+      if (graph.inputs[k].value != node.out.at(0)) continue;
+      call.in = {inputs[k].data};
+      call.lengths = {inputs[k].lengths};
+    }
+  }
+  if (std::holds_alternative<Loss>(node.op)) call.out = {loss};
+  for (i64 p : node.params) {
+    call.param.push_back(state.weight(p));
+    if (config.train) call.d_param.push_back(state.grad(p));
+  }
+  call.saved = View{nullptr, DType::u8, {needs.saved}};
+  if (!map.saved.empty() && map.saved[static_cast<std::size_t>(index)] >= 0)
+    call.saved.data = arena.as<char>() + map.saved[static_cast<std::size_t>(index)];
+  call.scratch = View{scratch.data, DType::u8, {needs.scratch}};
+  return call;
+}
+
+void Plan::Impl::compile_nodes() {
+  const i64 n = static_cast<i64>(graph.nodes.size());
+  MemoryInputs in{&graph, config.rows, size_of(device.real()), config.train, {}};
+  i64 scratch_bytes = 0;
+  for (i64 i = 0; i < n; ++i) {
+    const Needs forward = device.needs(bind(i, Pass::forward, {}));
+    in.saved_bytes.push_back(forward.saved);
+    scratch_bytes = std::max(scratch_bytes, forward.scratch);
+    if (!config.train) continue;
+    Call call = bind(i, Pass::backward, forward);
+    for (i64 v : call.node->in) call.d_in.push_back(gradient_view(v));
+    for (i64 v : call.node->out) call.d_out.push_back(gradient_view(v));
+    call.accumulate.assign(call.d_in.size(), false);
+    scratch_bytes = std::max(scratch_bytes, device.needs(call).scratch);
+  }
+  map = place_memory(in);
+  arena = allocate(device, DType::u8, {map.bytes});
+  scratch = allocate(device, DType::u8, {scratch_bytes});
+  for (i64 i = 0; i < n; ++i) compile_pass(i, Pass::forward);
+  if (!config.train) return;
+  cut_buckets();
+  gradient_written.assign(graph.values.size(), 0);
+  std::vector<i64> done(graph.params.size(), 0);
+  for (i64 i = n - 1; i >= 0; --i) {
+    if (map.runs_backward[static_cast<std::size_t>(i)]) compile_pass(i, Pass::backward);
+    for (i64 p : graph.nodes[static_cast<std::size_t>(i)].params)
+      done[static_cast<std::size_t>(p)] = static_cast<i64>(steps.size()) - 1;
+  }
+  mark_bucket_steps(done);
+}
+
+// True where some group of the batch has rows on two ranks: then the sums between the phases are
+// reduced. The answer depends on the config alone, so every rank gives the same.
+bool Plan::Impl::sync_spans_ranks(const Needs& needs) const {
+  if (needs.sync.empty() || config.world == 1) return false;
+  const i64 groups = needs.sync.at(0), batch = config.global_batch;
+  for (int r = 1; r < config.world; ++r) {
+    const i64 first = owned_positions(batch, r, config.world).begin;
+    if ((first - 1) * groups / batch == first * groups / batch) return true;
+  }
+  return false;
+}
+
+void Plan::Impl::bind_gradients(i64 index, Call& call) {
+  const Node& node = *call.node;
+  for (i64 v : node.in) {
+    const bool wanted = map.needs_gradient[static_cast<std::size_t>(v)] != 0;
+    View view = gradient_view(v);
+    if (!wanted) view.data = nullptr;
+    call.d_in.push_back(view);
+    call.accumulate.push_back(wanted && gradient_written[static_cast<std::size_t>(v)] != 0);
+    if (wanted) gradient_written[static_cast<std::size_t>(v)] = 1;
+  }
+  if (!std::holds_alternative<Loss>(node.op))
+    for (i64 v : node.out) call.d_out.push_back(gradient_view(v));
+  for (std::size_t t = 0; t < state.tables.size(); ++t)
+    if (!node.params.empty() && state.tables[t].param == node.params[0]) call.slots = slots[t];
+  (void)index;
+}
+
+void Plan::Impl::compile_pass(i64 index, Pass pass) {
+  const Needs needs = device.needs(bind(index, Pass::forward, {}));
+  Call call = bind(index, pass, needs);
+  if (pass == Pass::backward) bind_gradients(index, call);
+  call.scratch = View{scratch.data, DType::u8, {scratch.count()}};
+  const bool sync = !needs.sync.empty() && config.train;
+  if (sync) {
+    syncs.push_back(allocate(device, DType::f64, needs.sync));
+    call.sync = syncs.back();
+  }
+  if (sync && config.micro_batches > 1)
+    fail(Exit::usage, "{}: batch norm takes its statistics over groups of the global batch and "
+         "cannot be split: expected train.accumulate 1, got {}; lower train.global_batch instead",
+         call.node->place, config.micro_batches);
+  for (int phase = config.train ? 0 : needs.phases - 1; phase < needs.phases; ++phase) {
+    call.phase = phase;
+    PlanStep step;
+    step.kernel = device.compile(call);
+    if (phase + 1 < needs.phases && sync_spans_ranks(needs)) step.sync = call.sync;
+    steps.push_back(std::move(step));
+    lines.push_back(fmt::format("{:4} {} {:<14} {:<20} {}", steps.size() - 1,
+                                pass == Pass::forward ? "fwd" : "bwd", kind_of(call.node->op),
+                                call.node->name,
+                                call.out.empty() ? "" : to_string(call.out[0].shape)));
+  }
+}
+
+void Plan::Impl::cut_buckets() {
+  const i64 width = size_of(device.real());
+  const auto& segments = state.layout().segments();
+  i64 begin = 0;
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const i64 end = s + 1 < segments.size() ? segments[s + 1].offset : state.layout().size();
+    if ((end - begin) * width < config.bucket_bytes && s + 1 < segments.size()) continue;
+    Bucket bucket;
+    bucket.range = View{state.grads.as<char>() + begin * width, device.real(), {end - begin}};
+    buckets.push_back(bucket);
+    begin = end;
+  }
+  for (std::size_t t = 0; t < state.tables.size(); ++t) {
+    Bucket bucket;
+    bucket.table = static_cast<i64>(t);
+    buckets.push_back(bucket);
+  }
+}
+
+// A bucket's reduction starts after the step that completes the last of its parameters.
+void Plan::Impl::mark_bucket_steps(const std::vector<i64>& done) {
+  const i64 width = size_of(device.real());
+  for (std::size_t b = 0; b < buckets.size(); ++b) {
+    i64 last = 0;
+    for (std::size_t p = 0; p < graph.params.size(); ++p) {
+      const i64 s = state.segment_of(static_cast<i64>(p));
+      bool inside = false;
+      if (s >= 0 && buckets[b].table < 0) {
+        const i64 byte = state.layout().segments()[static_cast<std::size_t>(s)].offset * width;
+        const i64 first = buckets[b].range.as<char>() - state.grads.as<char>();
+        inside = byte >= first && byte < first + buckets[b].range.bytes();
+      } else if (s < 0 && buckets[b].table >= 0) {
+        inside = state.tables[static_cast<std::size_t>(buckets[b].table)].param ==
+                 static_cast<i64>(p);
+      }
+      if (inside) last = std::max(last, done[p]);
+    }
+    steps[static_cast<std::size_t>(last)].buckets.push_back(static_cast<i64>(b));
+  }
+}
+
+}  // namespace cohort

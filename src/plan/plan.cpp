@@ -1,0 +1,76 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <variant>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "plan/memory.h"
+#include "plan/plan_impl.h"
+
+namespace cohort {
+
+std::vector<i64> sparse_inputs(const Graph& graph) {
+  std::vector<i64> columns;
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    for (i64 p : node->params) {
+      if (!graph.params[static_cast<std::size_t>(p)].sparse) continue;
+      const i64 ids = node->in.at(0);
+      for (std::size_t k = 0; k < graph.inputs.size(); ++k)
+        if (graph.inputs[k].value == ids) columns.push_back(static_cast<i64>(k));
+    }
+  }
+  return columns;
+}
+
+std::vector<i64> row_capacities(const Graph& graph, i64 global_batch) {
+  std::vector<i64> capacities(graph.params.size(), 0);
+  for (const Node& node : graph.nodes) {
+    for (i64 p : node.params) {
+      const Param& param = graph.params[static_cast<std::size_t>(p)];
+      if (!param.sparse) continue;
+      const i64 ids = count(graph.values[static_cast<std::size_t>(node.in.at(0))].shape);
+      capacities[static_cast<std::size_t>(p)] = std::min(param.shape[0], global_batch * ids);
+    }
+  }
+  return capacities;
+}
+
+Plan::Plan(Device& device, const Graph& graph, ModelState& state, const PlanConfig& config)
+    : impl_(std::make_unique<Impl>(device, graph, state, config)) {}
+
+Plan::~Plan() = default;
+
+StepResult Plan::gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
+                           CollectiveQueue* queue) {
+  return impl_->reduce_gradients({&batch, &sparse, nullptr}, queue);
+}
+
+StepResult Plan::step(const Batch& batch, const std::vector<SparseRows>& sparse,
+                      const std::vector<double>& requests, CollectiveQueue* queue,
+                      double learning_rate) {
+  StepResult result = impl_->reduce_gradients({&batch, &sparse, &requests}, queue);
+  impl_->update(result, learning_rate);
+  return result;
+}
+
+StepResult Plan::infer(const Batch& batch) { return impl_->infer(batch); }
+
+std::vector<double> Plan::prediction(i64 rows) const {
+  return impl_->read_value(impl_->graph.prediction, rows);
+}
+
+Plan::Memory Plan::memory() const { return impl_->memory(); }
+
+std::string Plan::print() const {
+  std::string text;
+  for (const std::string& line : impl_->lines) text += line + "\n";
+  const Memory m = memory();
+  text += fmt::format("memory: params {}, gradients {}, optimizer {}, activations {}, staging {}\n",
+                      human_bytes(m.params), human_bytes(m.grads), human_bytes(m.slots),
+                      human_bytes(m.activations), human_bytes(m.staging));
+  return text;
+}
+
+}  // namespace cohort

@@ -1,0 +1,75 @@
+// How a graph is computed here: a flat list of kernels with memory placed, buckets and collectives
+// in one fixed order. Nothing is allocated and nothing is decided during a step.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "data/loader.h"
+#include "model/optimizer.h"
+#include "plan/state.h"
+
+namespace cohort {
+
+// The rows of one sparse table that a step touches: the sorted union over ranks, and for every id
+// of this rank's batch its place in `rows` (-1: no row).
+struct SparseRows {
+  std::vector<i32> rows;
+  std::vector<i32> slots;
+};
+
+struct PlanConfig {
+  i64 global_batch = 1;
+  i64 rows = 1;               // capacity of one pass (a micro batch)
+  i64 micro_batches = 1;
+  bool train = false;
+  u64 seed = 0;
+  int rank = 0, world = 1;
+  i64 bucket_bytes = 1 << 22;
+  OptimizerConfig optimizer;
+};
+
+struct StepResult {
+  double loss = 0;            // mean over the global weight
+  double weight = 0;          // global weight sum
+  double grad_norm = 0;
+  bool skipped = false;       // not finite: nothing was changed
+  std::vector<double> requests;   // summed over ranks, in the order given
+  double comm_seconds = 0;    // waited for collectives after compute had ended
+};
+
+class Plan {
+ public:
+  // `queue` is null for plans without collectives (inference, world 1 included).
+  Plan(Device& device, const Graph& graph, ModelState& state, const PlanConfig& config);
+  ~Plan();
+
+  // One training step over a batch of micro_batches * rows rows at most.
+  StepResult step(const Batch& batch, const std::vector<SparseRows>& sparse,
+                  const std::vector<double>& requests, CollectiveQueue* queue, double learning_rate);
+  // Forward and backward only, reduced over ranks, weights untouched: state.grads hold the sums.
+  StepResult gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
+                       CollectiveQueue* queue);
+  // Forward of rows [0, batch.valid). Loss and weight sums of these rows are returned (not means).
+  StepResult infer(const Batch& batch);
+  // Copies of graph.prediction and of the prediction's target after infer(): real as double.
+  std::vector<double> prediction(i64 rows) const;
+
+  // One line per step, and the memory table.
+  std::string print() const;
+  struct Memory { i64 params, grads, slots, activations, staging; };
+  Memory memory() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Input columns whose ids feed a sparse table, in the order of ModelState::tables:
+// column index into Graph::inputs.
+std::vector<i64> sparse_inputs(const Graph& graph);
+// Rows the gradient segment of each parameter can need: min(table rows, ids in a global batch).
+std::vector<i64> row_capacities(const Graph& graph, i64 global_batch);
+
+}  // namespace cohort

@@ -1,0 +1,119 @@
+#include "plan/state.h"
+
+#include "base/error.h"
+#include "model/init.h"
+
+namespace cohort {
+namespace {
+
+View arena(Device& device, i64 elements) {
+  View view{nullptr, device.real(), {elements}};
+  view.data = device.allocate(view.bytes());
+  return view;
+}
+
+View table(Device& device, i64 rows, i64 dim) {
+  View view{nullptr, device.real(), {rows, dim}};
+  view.data = device.allocate(view.bytes());
+  return view;
+}
+
+}  // namespace
+
+ModelState::ModelState(Device& device, const Graph& graph, const std::vector<i64>& row_capacity,
+                       bool train)
+    : device_(device), graph_(graph), train_(train) {
+  const std::size_t n = graph.params.size();
+  segment_.assign(n, -1);
+  table_.assign(n, -1);
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    for (i64 p : node->params) {
+      const Param& param = graph.params[static_cast<std::size_t>(p)];
+      if (param.sparse) {
+        TableState t;
+        t.param = p;
+        t.capacity = train ? row_capacity[static_cast<std::size_t>(p)] : 0;
+        table_[static_cast<std::size_t>(p)] = static_cast<i64>(tables.size());
+        tables.push_back(t);
+      } else {
+        segment_[static_cast<std::size_t>(p)] = layout_.add(param.name, param.shape);
+      }
+    }
+  }
+  params = arena(device, layout_.size());
+  if (train) {
+    grads = arena(device, layout_.size());
+    slot0 = arena(device, layout_.size());
+    slot1 = arena(device, layout_.size());
+  }
+  for (TableState& t : tables) {
+    const Shape& shape = graph.params[static_cast<std::size_t>(t.param)].shape;
+    t.weight = table(device, shape[0], shape[1]);
+    if (!train) continue;
+    t.slot0 = table(device, shape[0], shape[1]);
+    t.slot1 = table(device, shape[0], shape[1]);
+    t.grad = table(device, t.capacity, shape[1]);
+    t.rows = View{nullptr, DType::i32, {t.capacity}};
+    t.rows.data = device.allocate(t.rows.bytes());
+  }
+}
+
+View ModelState::part(const View& whole, i64 param) const {
+  const Segment& s =
+      layout_.segments()[static_cast<std::size_t>(segment_[static_cast<std::size_t>(param)])];
+  char* base = static_cast<char*>(whole.data);
+  return View{base ? base + s.offset * size_of(whole.dtype) : nullptr, whole.dtype, s.shape};
+}
+
+View ModelState::weight(i64 param) const {
+  const i64 t = table_[static_cast<std::size_t>(param)];
+  return t >= 0 ? tables[static_cast<std::size_t>(t)].weight : part(params, param);
+}
+
+View ModelState::grad(i64 param) const {
+  const i64 t = table_[static_cast<std::size_t>(param)];
+  return t >= 0 ? tables[static_cast<std::size_t>(t)].grad : part(grads, param);
+}
+
+void ModelState::initialise(u64 seed) {
+  for (std::size_t p = 0; p < graph_.params.size(); ++p) {
+    const std::vector<float> values = initial_values(graph_.params[p], seed);
+    const View to = weight(static_cast<i64>(p));
+    if (to.dtype == DType::f32) {
+      device_.copy_in(to.data, values.data(), to.bytes());
+    } else {
+      const std::vector<double> wide(values.begin(), values.end());
+      device_.copy_in(to.data, wide.data(), to.bytes());
+    }
+  }
+  if (!train_) return;
+  for (const View& slot : {slot0, slot1}) device_.zero(slot.data, slot.bytes());
+  for (const TableState& t : tables) {
+    device_.zero(t.slot0.data, t.slot0.bytes());
+    device_.zero(t.slot1.data, t.slot1.bytes());
+  }
+  update_count = 0;
+}
+
+std::vector<NamedView> ModelState::tensors() const {
+  std::vector<NamedView> all;
+  for (std::size_t p = 0; p < graph_.params.size(); ++p) {
+    const std::string& name = graph_.params[p].name;
+    const i64 index = static_cast<i64>(p);
+    all.push_back({name, weight(index)});
+    if (!train_ || graph_.params[p].running) continue;
+    const i64 t = table_[p];
+    for (int k = 0; k < 2; ++k) {
+      const std::string slot = "optimizer/" + std::to_string(k) + "/" + name;
+      if (t >= 0) {
+        const TableState& state = tables[static_cast<std::size_t>(t)];
+        all.push_back({slot, k == 0 ? state.slot0 : state.slot1});
+      } else {
+        all.push_back({slot, part(k == 0 ? slot0 : slot1, index)});
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace cohort
