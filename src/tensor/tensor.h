@@ -7,7 +7,10 @@
 
 namespace cohort {
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"  // the enumerators are named as the types they stand for
 enum class DType : u8 { f32, f64, i32, i64, u8 };
+#pragma GCC diagnostic pop
 i64 size_of(DType type);                      // bytes
 const char* name_of(DType type);              // "float32", ...
 DType dtype_from(const std::string& name);    // throws Error(usage) naming the known ones
