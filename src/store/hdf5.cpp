@@ -11,7 +11,7 @@ namespace {
 
 class Id {
  public:
-  Id(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
+  Id(hid_t id, herr_t (*closer)(hid_t)) : id_(id), close_(closer) {}
   ~Id() {
     if (id_ >= 0) static_cast<void>(close_(id_));
   }

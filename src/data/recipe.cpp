@@ -1,0 +1,78 @@
+#include "data/recipe.h"
+
+namespace cohort {
+
+void bind(Binder& b, SourceConfig& c) {
+  b.required("path", c.path, any(), "File, or folder of class folders; under root.");
+  b.key("format", c.format, one_of({"csv", "lines", "idx", "image_folder"}), "What the file is.");
+  b.key("labels", c.labels, any(), "idx: the file of labels.");
+  b.key("split", c.split, any(), "The split its rows go to.");
+  b.key("encoding", c.encoding, one_of({"utf-8", "latin1"}), "Of the text.");
+  b.key("delimiter", c.delimiter, any(), "csv: one character between cells.");
+  b.key("header", c.header, any(), "csv: the first record names the columns.");
+  b.key("quotes", c.quotes, any(), "csv: double quotes enclose cells.");
+  b.key("columns", c.columns, any(), "csv without header: names of the columns.");
+  b.key("label", c.label, any(), "Value of an added column 'label' for all its rows.");
+}
+
+void bind(Binder& b, JoinConfig& c) {
+  b.required("on", c.on, any(), "Column of the sources that holds the key.");
+  b.required("key", c.key, any(), "Column of the joined table that holds the key.");
+  b.group("table", c.table, "The table whose columns are added.");
+}
+
+void bind(Binder& b, FieldConfig& c) {
+  b.required("name", c.name, any(), "Name of the field in the shard set.");
+  b.key("kind", c.kind, one_of({"number", "numbers", "id", "ids", "label", "tokens", "image"}),
+        "How cells become values.");
+  b.key("column", c.column, any(), "The column read; the field's name by default.");
+  b.key("columns", c.columns, any(), "number: several columns, one element each.");
+  b.key("one_hot", c.one_hot, any(), "number: columns of names, one 0/1 element per name.");
+  b.key("part", c.part, one_of({"all", "history", "next"}),
+        "Of a sequence: all, all but the last, or all but the first element.");
+  b.key("width", c.width, at_least(1), "numbers: numbers per element of the sequence.");
+  b.key("classes", c.classes, at_least(0), "label, id: values lie in [0, classes).");
+  b.key("dense", c.dense, any(), "id, ids, label: map names to dense ids by a vocabulary.");
+  b.key("over", c.over, one_of({"all", "train"}), "id: rows that make the vocabulary.");
+  b.key("scale", c.scale, any(), "number: multiplied after offset was added.");
+  b.key("offset", c.offset, any(), "number: added to the value.");
+  b.key("log1p", c.log1p, any(), "number: log(1 + value) first.");
+  b.key("words", c.words, one_of({"unicode", "space"}), "tokens: where words end.");
+  b.key("min_count", c.min_count, at_least(1), "tokens: rarer words are unknown.");
+  b.key("max_size", c.max_size, at_least(0), "tokens: size of the vocabulary; 0 for no limit.");
+}
+
+void bind(Binder& b, HoldOut& c) {
+  b.key("from", c.from, any(), "Split to take rows from.");
+  b.key("to", c.to, any(), "Split they go to.");
+  b.key("fraction", c.fraction, between(0, 1), "Part of the rows, by hash.");
+  b.key("by", c.by, any(), "Column: rows of one value stay together; the row by default.");
+}
+
+void bind(Binder& b, Aggregate& c) {
+  b.required("user", c.user, any(), "Column of the user.");
+  b.required("time", c.time, any(), "Column of the time, in seconds.");
+  b.key("period", c.period, at_least(1), "Seconds per step of the series.");
+  b.key("history", c.history, at_least(1), "Steps of history of a row.");
+  b.key("min_events", c.min_events, at_least(0), "Users with fewer events are left out.");
+  b.key("validation", c.validation, below_one(), "Last part of the steps before the test steps.");
+  b.key("test", c.test, below_one(), "Last part of the steps.");
+}
+
+void bind(Binder& b, Recipe& c) {
+  b.key("root", c.root, any(), "Folder that paths of sources start from.");
+  b.required("output", c.output, any(), "Folder of the shard set.");
+  b.key("order", c.order, one_of({"hash", "keep"}), "Order of rows.");
+  b.key("seed", c.seed, any(), "Of row order and hashed splits.");
+  b.key("rows_per_block", c.rows_per_block, at_least(1), "Rows read together.");
+  b.key("rows_per_shard", c.rows_per_shard, at_least(1), "Rows of one file.");
+  b.key("max_bad_fraction", c.max_bad_fraction, between(0, 1), "More rejected rows are an error.");
+  b.list("sources", c.sources, "Raw files.");
+  b.list("joins", c.joins, "Tables joined to every row by a key.");
+  b.list("fields", c.fields, "Fields of the shard set.");
+  b.list("hold_out", c.hold_out, "Splits taken out of splits, in order.");
+  b.optional_group("aggregate", c.aggregate,
+                   "Counts per user and period: columns 'events' (history) and 'target' (next).");
+}
+
+}  // namespace cohort
