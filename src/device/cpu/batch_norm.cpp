@@ -102,10 +102,10 @@ void forward(Context&, const Call& c, const BatchNorm& op) {
     const double* stats = training ? g.saved(g.of_row(r)) : nullptr;
     for (i64 k = 0; k < C; ++k) {
       const double mean = stats ? stats[k] : real(c.param[2])[k];
-      const double inverse =
-          stats ? stats[C + k] : 1 / std::sqrt(real(c.param[3])[k] + op.epsilon);
+      const double inverse = stats ? stats[C + k] : 1 / std::sqrt(real(c.param[3])[k] + op.epsilon);
       const double xhat = (real(c.in[0])[first + k] - mean) * inverse;
-      real(c.out[0])[first + k] = static_cast<float>(xhat * real(c.param[0])[k] + real(c.param[1])[k]);
+      real(c.out[0])[first + k] =
+          static_cast<float>(xhat * real(c.param[0])[k] + real(c.param[1])[k]);
     }
   });
 }
@@ -140,7 +140,8 @@ void backward(Context&, const Call& c, const BatchNorm& op) {
       const double dy = real(c.d_out[0])[first + k];
       const double centred =
           dy - sums[2 + k] / sums[1] - xhat(r, first + k, k) * sums[2 + C + k] / sums[1];
-      real(c.d_in[0])[first + k] += static_cast<float>(real(c.param[0])[k] * stats[C + k] * centred);
+      real(c.d_in[0])[first + k] +=
+          static_cast<float>(real(c.param[0])[k] * stats[C + k] * centred);
     }
   });
 }

@@ -28,8 +28,16 @@ void forward(Context& x, const Call& c, const Dense& op) {
   sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
     float* out = real(c.out[0]) + first * per_row * U;
     const i64 m = (end - first) * per_row;
-    gemm({.b_t = true, .m = m, .n = U, .k = features, .a = real(c.in[0]) + first * per_row * features,
-          .lda = features, .b = real(c.param[0]), .ldb = features, .c = out, .ldc = U});
+    gemm({.b_t = true,
+          .m = m,
+          .n = U,
+          .k = features,
+          .a = real(c.in[0]) + first * per_row * features,
+          .lda = features,
+          .b = real(c.param[0]),
+          .ldb = features,
+          .c = out,
+          .ldc = U});
     if (op.bias) x.kernels.add_bias(out, real(c.param[1]), m, U);
     activate(x, op.activation, out, m * U);
     zero_invalid(c, real(c.out[0]), U, first, end);

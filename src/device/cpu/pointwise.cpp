@@ -105,10 +105,10 @@ void forward(Context& x, const Call& c, const Dropout& op) {
 void backward(Context& x, const Call& c, const Dropout& op) {
   if (!begin_gradient(c, 0)) return;
   const i64 n = row_size(c.out[0]);
-  if (!c.scalars->training) return x.kernels.add(real(c.d_in[0]), real(c.d_out[0]), valid_rows(c) * n);
-  sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
-    drop(c, op, c.d_out[0], c.d_in[0], true, first, end);
-  });
+  if (!c.scalars->training)
+    return x.kernels.add(real(c.d_in[0]), real(c.d_out[0]), valid_rows(c) * n);
+  sharded(x, valid_rows(c),
+          [&](int, i64 first, i64 end) { drop(c, op, c.d_out[0], c.d_in[0], true, first, end); });
 }
 
 void forward(Context&, const Call& c, const Concat&) {
