@@ -53,7 +53,7 @@ TEST_P(CpuOp, RepeatsBitForBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CpuOp, testing::ValuesIn(op_cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& each) { return each.param.name; });
 
 TEST(CpuDevice, RefusesAnUnknownInstructionSet) {
   EXPECT_ANY_THROW(make_cpu_device({1, "avx1024"}));
