@@ -11,7 +11,6 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
-# The archive tool may be replaced by one that is fast; ar is always there.
 find_program(COHORT_CCACHE ccache)
 if(COHORT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${COHORT_CCACHE})
@@ -22,7 +21,7 @@ endif()
 add_library(cohort_flags INTERFACE)
 target_include_directories(cohort_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_definitions(cohort_flags INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
-target_compile_options(cohort_flags INTERFACE -Wall -Wextra -Wshadow
+target_compile_options(cohort_flags INTERFACE -Wall -Wextra -Wshadow=local
                        $<$<BOOL:${COHORT_WERROR}>:-Werror>)
 if(COHORT_SANITIZE)
   list(JOIN COHORT_SANITIZE "," sanitizers)

@@ -4,7 +4,7 @@ set(COHORT_ROOMS "")
 # The sources of a room, without main.cpp and the dispatched kernels.
 function(cohort_room_sources room out)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${room}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/src/device/cpu/kernels/|/src/app/main\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "/src/device/cpu/kernels/|/src/device/cuda/|/src/app/main\\.cpp$")
   set(${out} ${sources} PARENT_SCOPE)
 endfunction()
 

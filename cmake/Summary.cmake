@@ -1,7 +1,7 @@
 # The table of what was found and what was chosen.
 function(cohort_row name version place)
   string(SUBSTRING "${name}                    " 0 14 name)
-  string(SUBSTRING "${version}                 " 0 12 version)
+  string(SUBSTRING "${version}                 " 0 15 version)
   message(STATUS "  ${name} ${version} ${place}")
 endfunction()
 
