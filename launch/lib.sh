@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2046,SC2034
 # Shared by the launch scripts: source it from bash. Sets ROOT and moves there.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
