@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/types.h"
 
 namespace cohort {
 namespace {
