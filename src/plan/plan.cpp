@@ -61,6 +61,10 @@ std::vector<double> Plan::prediction(i64 rows) const {
   return impl_->read_value(impl_->graph.prediction, rows);
 }
 
+std::vector<double> Plan::target(i64 rows) const {
+  return impl_->read_value(impl_->graph.target, rows);
+}
+
 Plan::Memory Plan::memory() const { return impl_->memory(); }
 
 std::string Plan::print() const {

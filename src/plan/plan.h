@@ -55,6 +55,7 @@ class Plan {
   StepResult infer(const Batch& batch);
   // Copies of graph.prediction and of the prediction's target after infer(): real as double.
   std::vector<double> prediction(i64 rows) const;
+  std::vector<double> target(i64 rows) const;
 
   // One line per step, and the memory table.
   std::string print() const;

@@ -1,0 +1,39 @@
+// Evaluation on all ranks, equal to the one-rank value: fixed blocks of eval.batch rows are dealt
+// to ranks, and the blocks' states are merged in block order.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "data/eval_reader.h"
+#include "train/session.h"
+
+namespace cohort {
+
+struct EvalResult {
+  i64 rows = 0;
+  MetricValues metrics;
+};
+
+class Evaluator {
+ public:
+  Evaluator(Session& session, ModelState& state, const std::string& split);
+  // Collective: the same values on every rank.
+  EvalResult run();
+  // This rank's blocks only, in order: for prediction.
+  struct Scored {
+    const Batch* batch = nullptr;
+    i64 steps = 1, width = 1;
+    std::vector<double> prediction, target;   // [valid, steps, width], [valid, steps(, width)]
+  };
+  void each(const std::function<void(const EvalBlock&, const Scored&)>& use);
+
+ private:
+  std::vector<i32> valid_steps(const Batch& batch) const;
+  Session& session_;
+  MetricSpec spec_;
+  RowReader reader_;
+  Plan plan_;
+  i64 steps_ = 1;
+};
+
+}  // namespace cohort

@@ -1,0 +1,76 @@
+#include "train/session.h"
+
+#include <algorithm>
+
+#include "base/build.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "model/build.h"
+#include "model/fuse.h"
+
+namespace cohort {
+namespace {
+
+const std::vector<std::string> isa_order = {"baseline", "avx2", "avx512"};
+
+// The lowest instruction set that every rank has, and no higher than the config allows.
+std::string agree_isa(Communicator& ranks, const std::string& wanted) {
+  const auto index = [](const std::string& isa) {
+    const auto at = std::find(isa_order.begin(), isa_order.end(), isa);
+    return at == isa_order.end() ? i64{0} : static_cast<i64>(at - isa_order.begin());
+  };
+  i64 level = index(best_cpu_isa());
+  if (wanted != "auto") level = std::min(level, index(wanted));
+  ranks.all_reduce(View{&level, DType::i64, {1}}, Reduce::min);
+  return isa_order[static_cast<std::size_t>(level)];
+}
+
+std::unique_ptr<Device> make_device(World& world, const TrainConfig& config) {
+  if (config.device == "reference") return make_reference_device();
+  CpuOptions options;
+  const i64 share = std::max(1, usable_cores() / std::max(1, world.local_size()));
+  options.threads = static_cast<int>(config.threads > 0 ? config.threads : share);
+  options.isa = agree_isa(world.communicator(), config.isa);
+  return make_cpu_device(options);
+}
+
+std::string graph_text(const Graph& graph) {
+  std::string text;
+  for (const Node& node : graph.nodes) text += fmt::format("{} {};", node.name, kind_of(node.op));
+  for (const Param& p : graph.params) text += fmt::format("{} {};", p.name, to_string(p.shape));
+  return to_hex(hash_text(text));
+}
+
+}  // namespace
+
+Session open_session(World& world, Experiment experiment) {
+  Session s;
+  s.world = &world;
+  s.experiment = std::move(experiment);
+  s.shards = ShardSet::open(s.experiment.data.shards);
+  s.graph = std::make_unique<Graph>(
+      fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
+  check_optimizer(s.experiment.optimizer, *s.graph);
+  check_metrics(metric_spec(s));
+  s.device = make_device(world, s.experiment.train);
+  agree(world.communicator(), {{"build", build_id()},
+                               {"config", s.experiment.text()},
+                               {"graph", graph_text(*s.graph)},
+                               {"shard set", s.shards->fingerprint()},
+                               {"device", s.device->describe()}});
+  return s;
+}
+
+MetricSpec metric_spec(const Session& session) {
+  const Graph& graph = *session.graph;
+  MetricSpec spec;
+  spec.loss = std::get<Loss>(graph.nodes.back().op).kind;
+  const Shape& shape = graph.values[static_cast<std::size_t>(graph.prediction)].shape;
+  spec.width = shape.empty() || spec.loss == LossKind::bce ? 1 : shape.back();
+  spec.names = session.experiment.metrics;
+  if (spec.names.empty()) spec.names = known_metrics(spec.loss);
+  return spec;
+}
+
+}  // namespace cohort

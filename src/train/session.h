@@ -1,0 +1,32 @@
+// What training, evaluation and prediction share: experiment, data, graph, device, ranks.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "data/shard_set.h"
+#include "device/device.h"
+#include "model/graph.h"
+#include "plan/metrics.h"
+#include "plan/plan.h"
+#include "train/experiment.h"
+
+namespace cohort {
+
+struct Session {
+  Experiment experiment;
+  std::shared_ptr<ShardSet> shards;
+  std::unique_ptr<Graph> graph;      // fused; plans keep a reference
+  std::unique_ptr<Device> device;
+  World* world = nullptr;
+  Communicator& ranks() const { return world->communicator(); }
+};
+
+// Opens the shard set, builds and fuses the graph, makes the device with the lowest instruction set
+// of all ranks, and makes the ranks agree on all of it. Collective.
+Session open_session(World& world, Experiment experiment);
+
+MetricSpec metric_spec(const Session& session);
+
+}  // namespace cohort
