@@ -88,7 +88,7 @@ TEST_P(ReferenceOp, PaddingRowsAreNeverRead) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ReferenceOp, testing::ValuesIn(op_cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& each) { return each.param.name; });
 
 }  // namespace
 }  // namespace cohort::test
