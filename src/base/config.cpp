@@ -16,10 +16,14 @@ using NodePtr = std::shared_ptr<Document::Node>;
 
 std::string Document::Node::what() const {
   switch (kind) {
-    case Kind::null: return "nothing";
-    case Kind::scalar: return "'" + scalar.substr(0, 80) + "'";
-    case Kind::list: return fmt::format("a list of {}", items.size());
-    case Kind::map: return fmt::format("a map of {} keys", entries.size());
+    case Kind::null:
+      return "nothing";
+    case Kind::scalar:
+      return "'" + scalar.substr(0, 80) + "'";
+    case Kind::list:
+      return fmt::format("a list of {}", items.size());
+    case Kind::map:
+      return fmt::format("a map of {} keys", entries.size());
   }
   return "?";
 }
@@ -27,7 +31,7 @@ std::string Document::Node::what() const {
 namespace {
 
 constexpr int max_depth = 64;
-constexpr i64 max_nodes = 1'000'000;   // an alias bomb ends here
+constexpr i64 max_nodes = 1'000'000;  // an alias bomb ends here
 
 struct Parser {
   std::string name;
@@ -64,19 +68,38 @@ struct Parser {
     if (!key.IsScalar())
       fail(Exit::usage, "{}: expected a plain key, got a nested one", place(key.Mark()));
     if (map.find(key.Scalar()))
-      fail(Exit::usage, "{}: key '{}' is given twice; remove one", place(key.Mark()),
-           key.Scalar());
-    if (value->kind == Node::Kind::null) value->place = place(key.Mark());
+      fail(Exit::usage, "{}: key '{}' is given twice; remove one", place(key.Mark()), key.Scalar());
+    value->key_place = place(key.Mark());
+    if (value->kind == Node::Kind::null) value->place = value->key_place;
     map.entries.emplace_back(key.Scalar(), std::move(value));
   }
 };
 
+// yaml-cpp takes 0x04 for the end of the file, and would hide what follows.
+void refuse_control_bytes(const std::string& text, const std::string& name) {
+  i64 line = 1, column = 1;
+  for (const char c : text) {
+    if ((c >= 0 && c < ' ' && c != '\n' && c != '\r' && c != '\t') || c == 127)
+      fail(Exit::usage, "{}:{}:{}: expected text, got the control byte 0x{:02x}", name, line,
+           column, static_cast<unsigned>(c));
+    ++column;
+    if (c == '\n') {
+      ++line;
+      column = 1;
+    }
+  }
+}
+
 YAML::Node load_yaml(const std::string& text, const std::string& name) {
+  refuse_control_bytes(text, name);
   try {
-    return YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1)
+      fail(Exit::usage, "{}: expected one YAML document, got {} (a line '---' starts another)",
+           name, documents.size());
+    return documents.empty() ? YAML::Node() : documents[0];
   } catch (const YAML::Exception& e) {
-    fail(Exit::usage, "{}:{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.mark.column + 1,
-         e.msg);
+    fail(Exit::usage, "{}: not valid YAML: {}", Parser{name, 0}.place(e.mark), e.msg);
   }
 }
 
@@ -117,9 +140,11 @@ void Document::override_key(const std::string& assignment) {
     fail(Exit::usage, "{}: expected key=value, for example train.epochs=3", place);
   Parser parser{place, 0};
   NodePtr value = parser.convert<Node>(load_yaml(assignment.substr(equals + 1), place), 0);
-  value->place = place;
+  value->place = value->key_place = place;
   NodePtr at = root_;
   const std::vector<std::string> keys = split(assignment.substr(0, equals), '.');
+  if (keys.size() > max_depth)
+    fail(Exit::usage, "{}: nested deeper than {} levels", place, max_depth);
   for (std::size_t k = 0; k < keys.size(); ++k) {
     const bool last = k + 1 == keys.size();
     if (at->kind == Node::Kind::null) at->kind = Node::Kind::map;
@@ -137,7 +162,7 @@ void Document::override_key(const std::string& assignment) {
     NodePtr child = at->find(keys[k]);
     if (!child) {
       child = std::make_shared<Node>();
-      child->place = place;
+      child->place = child->key_place = place;
       at->entries.emplace_back(keys[k], child);
     }
     if (last) *child = *value;

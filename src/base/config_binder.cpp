@@ -55,7 +55,7 @@ void Binder::finish() {
     const std::string near = nearest(name, impl_->known);
     const std::string hint = near.empty() ? "expected one of: " + join(impl_->known, ", ")
                                           : "did you mean '" + near + "'?";
-    fail(Exit::usage, "{}: unknown key '{}'; {}", node->place, impl_->full(name), hint);
+    fail(Exit::usage, "{}: unknown key '{}'; {}", node->key_place, impl_->full(name), hint);
   }
 }
 
@@ -70,7 +70,7 @@ std::optional<Binder> Binder::enter(const std::string& name, const std::string& 
   if (impl_->mode == Mode::describe) {
     impl_->describe(name, "map", "", optional ? "absent" : "", doc);
   } else if (impl_->mode == Mode::write) {
-    impl_->line(name + ":");
+    impl_->line(quote_yaml(name) + ":");
   } else {
     auto child = impl_->take(name);
     if (!child && optional && !impl_->node->find(name)) return {};
@@ -83,6 +83,7 @@ std::optional<Binder> Binder::enter(const std::string& name, const std::string& 
       error(fmt::format("expected a map of keys, got {}", child->what()), name);
     inner->node = child;
   }
+  inner->start = impl_->out->size();
   return Binder(inner);
 }
 
@@ -90,10 +91,8 @@ void Binder::leave(Binder& inner) {
   inner.finish();
   // A map without a line of its own must still read back as a map.
   const std::string& out = *impl_->out;
-  const std::string bare = inner.impl_->path.substr(inner.impl_->path.rfind('.') + 1) + ":\n";
-  if (impl_->mode == Mode::write && out.size() >= bare.size() &&
-      out.compare(out.size() - bare.size(), bare.size(), bare) == 0)
-    impl_->out->insert(impl_->out->size() - 1, " {}");
+  if (impl_->mode == Mode::write && out.size() == inner.impl_->start)
+    impl_->out->insert(out.size() - 1, " {}");
 }
 
 void Binder::each(const std::string& name, const std::string& doc, i64 have,
@@ -109,6 +108,7 @@ void Binder::each(const std::string& name, const std::string& doc, i64 have,
     inner->node = std::move(node);
     Binder binder(inner);
     item(binder, index);
+    if (inner->mode == Mode::write && !inner->lead.empty()) inner->line("{}");
     binder.finish();
   };
   if (impl_->mode == Mode::describe) {

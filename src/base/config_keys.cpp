@@ -1,4 +1,5 @@
 // Binder::key for every value type.
+#include <charconv>
 #include <cmath>
 #include <type_traits>
 
@@ -8,6 +9,30 @@
 #include "base/text.h"
 
 namespace cohort {
+
+std::string quote_yaml(const std::string& text) {
+  bool plain = !text.empty() && !parse_double(text);
+  for (char c : text) {
+    plain = plain && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '_' || c == '.' || c == '/' || c == '-' || c == ' ');
+  }
+  for (const char* word : {"true", "false", "null", "Null", "NULL", "yes", "no", "on", "off", "~"})
+    plain = plain && text != word;
+  if (plain && text[0] != '-' && text[0] != ' ' && text.back() != ' ' && text[0] != '.')
+    return text;
+  std::string quoted = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') {
+      quoted += {'\\', c};
+    } else if ((c >= 0 && c < ' ') || c == 127) {
+      quoted += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "\"";
+}
+
 namespace {
 
 using Node = Document::Node;
@@ -23,34 +48,18 @@ struct IsVector<std::vector<V>> : std::true_type {};
 
 template <class V>
 std::string type_name() {
-  if constexpr (IsOptional<V>::value) return type_name<typename V::value_type>();
-  else if constexpr (IsVector<V>::value) return "list of " + type_name<typename V::value_type>();
-  else if constexpr (std::is_same_v<V, bool>) return "bool";
-  else if constexpr (std::is_integral_v<V>) return "integer";
-  else if constexpr (std::is_same_v<V, double>) return "number";
-  else return "text";
-}
-
-// Quotes where YAML would read something else than the text.
-std::string quote(const std::string& text) {
-  bool plain = !text.empty() && !parse_double(text) && text.find(": ") == std::string::npos;
-  for (char c : text) {
-    const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '_' || c == '.' || c == '/' || c == '-' || c == ' ';
-    plain = plain && fine;
-  }
-  for (const char* word : {"true", "false", "null", "yes", "no", "on", "off", "~"})
-    plain = plain && text != word;
-  if (plain && text[0] != '-' && text[0] != ' ' && text.back() != ' ' && text[0] != '.') return text;
-  std::string quoted = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    if (c == '\n') quoted += "\\n";
-    else if (c == '\t') quoted += "\\t";
-    else if (c == '\r') quoted += "\\r";
-    else quoted += c;
-  }
-  return quoted + "\"";
+  if constexpr (IsOptional<V>::value)
+    return type_name<typename V::value_type>();
+  else if constexpr (IsVector<V>::value)
+    return "list of " + type_name<typename V::value_type>();
+  else if constexpr (std::is_same_v<V, bool>)
+    return "bool";
+  else if constexpr (std::is_integral_v<V>)
+    return "integer";
+  else if constexpr (std::is_same_v<V, double>)
+    return "number";
+  else
+    return "text";
 }
 
 template <class V>
@@ -64,7 +73,7 @@ std::string show(const V& value) {
   } else if constexpr (std::is_same_v<V, bool>) {
     return value ? "true" : "false";
   } else if constexpr (std::is_same_v<V, std::string>) {
-    return quote(value);
+    return quote_yaml(value);
   } else {
     return fmt::format("{}", value);
   }
@@ -93,10 +102,11 @@ std::string convert(const Node& node, V& value, const Rule& rule) {
     value = *number;
     return check_rule(rule, value);
   } else {
-    const auto number = parse_i64(node.scalar);
-    if (!number) return "an integer that fits 64 bits";
-    if (std::is_unsigned_v<V> && *number < 0) return "an integer >= 0";
-    value = static_cast<V>(*number);
+    const char* end = node.scalar.data() + node.scalar.size();
+    const auto [stop, code] = std::from_chars(node.scalar.data(), end, value);
+    if (code != std::errc() || stop != end)
+      return std::is_unsigned_v<V> ? "an integer from 0 to 18446744073709551615"
+                                   : "an integer that fits 64 bits";
     return check_rule(rule, static_cast<double>(value));
   }
 }
@@ -134,17 +144,21 @@ void Binder::key(const std::string& name, V& value, const Rule& rule, const std:
     impl.describe(name, type_name<V>(), rule.text, show(value), doc);
   } else if (impl.mode == Mode::write) {
     if constexpr (IsOptional<V>::value) {
-      if (!value) return;
+      if (!value) {
+        impl.line(name + ": null");
+        return;
+      }
     }
     impl.line(name + ": " + show(value));
   } else if (const auto node = impl.take(name)) {
     read_value(*node, value, rule, impl.full(name));
+  } else if constexpr (IsOptional<V>::value) {
+    if (impl.node->find(name)) value.reset();  // an explicit null
   }
 }
 
 template <class V>
-void Binder::required(const std::string& name, V& value, const Rule& rule,
-                      const std::string& doc) {
+void Binder::required(const std::string& name, V& value, const Rule& rule, const std::string& doc) {
   if (impl_->mode == Mode::describe) {
     impl_->describe(name, type_name<V>(), rule.text, "required", doc);
     return;
@@ -154,7 +168,7 @@ void Binder::required(const std::string& name, V& value, const Rule& rule,
   key(name, value, rule, doc);
 }
 
-#define COHORT_KEY(...)                                                                    \
+#define COHORT_KEY(...)                                                                      \
   template void Binder::key<__VA_ARGS__>(const std::string&, __VA_ARGS__&, const Rule&,      \
                                          const std::string&);                                \
   template void Binder::required<__VA_ARGS__>(const std::string&, __VA_ARGS__&, const Rule&, \

@@ -13,8 +13,9 @@ struct Document::Node {
   enum class Kind { null, scalar, list, map };
   Kind kind = Kind::null;
   std::string scalar;
-  bool quoted = false;                     // "10" is text, 10 is a number
-  std::string place;                       // file:line:column or "command line: a.b=c"
+  bool quoted = false;    // "10" is text, 10 is a number
+  std::string place;      // file:line:column or "command line: a.b=c"
+  std::string key_place;  // where its key stands; empty in a list
   std::vector<std::shared_ptr<Node>> items;
   std::vector<std::pair<std::string, std::shared_ptr<Node>>> entries;
 
@@ -23,17 +24,21 @@ struct Document::Node {
       if (name == key) return node;
     return nullptr;
   }
-  std::string what() const;                // "a list of 3", "the text 'abc'": for messages
+  std::string what() const;  // "a list of 3", "the text 'abc'": for messages
 };
+
+// `text` as a YAML scalar: quoted where YAML would read something else.
+std::string quote_yaml(const std::string& text);
 
 struct Binder::Impl {
   Mode mode = Mode::read;
-  std::string path;                          // of this map, "" at the root
-  std::shared_ptr<Document::Node> node;      // read
-  std::vector<std::string> known, used;      // read
-  std::shared_ptr<std::string> out = std::make_shared<std::string>();   // write
+  std::string path;                      // of this map, "" at the root
+  std::shared_ptr<Document::Node> node;  // read
+  std::vector<std::string> known, used;  // read
+  std::shared_ptr<std::string> out = std::make_shared<std::string>();  // write
   std::string indent;
-  std::string lead;                          // write: what the first line starts with ("- ")
+  std::size_t start = 0;  // write: length of `out` when this map began
+  std::string lead;       // write: what the first line starts with ("- ")
   std::shared_ptr<std::vector<KeyDoc>> docs = std::make_shared<std::vector<KeyDoc>>();
 
   std::string full(const std::string& name) const {

@@ -31,10 +31,14 @@ Sinks& sinks() {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::debug: return spdlog::level::debug;
-    case Level::info: return spdlog::level::info;
-    case Level::warning: return spdlog::level::warn;
-    case Level::error: return spdlog::level::err;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warning:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -61,11 +65,14 @@ void open_file(const std::string& path) {
     s.file = std::make_shared<spdlog::logger>(
         "file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
   } catch (const spdlog::spdlog_ex& e) {
-    fail(Exit::storage, "{}: cannot write the log file: {}; check the folder's permissions and "
-         "free space", path, e.what());
+    fail(Exit::storage,
+         "{}: cannot write the log file: {}; check the folder's permissions and "
+         "free space",
+         path, e.what());
   }
   s.file->set_pattern("%v");
   s.file->set_level(spdlog::level::trace);
+  s.file->flush_on(spdlog::level::warn);
 }
 
 void write(Level level, const std::string& text) {

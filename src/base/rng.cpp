@@ -55,14 +55,14 @@ u64 Stream::next_u64() {
 double Stream::uniform() { return static_cast<double>(next_u64() >> 11) * 0x1.0p-53; }
 
 double Stream::normal() {
-  const double u = 1.0 - uniform();   // (0, 1]
+  const double u = 1.0 - uniform();  // (0, 1]
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * uniform());
 }
 
 i64 Stream::below(i64 bound) {
   COHORT_CHECK(bound >= 1, "Stream::below needs a bound of at least 1");
   const u64 b = static_cast<u64>(bound);
-  const u64 limit = ~0ull - (~0ull % b + 1) % b;   // the last value of a whole number of cycles
+  const u64 limit = ~0ull - (~0ull % b + 1) % b;  // the last value of a whole number of cycles
   u64 x = next_u64();
   while (x > limit) x = next_u64();
   return static_cast<i64>(x % b);

@@ -76,6 +76,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   std::string best;
   std::size_t least = std::max<std::size_t>(1, word.size() / 3) + 1;
   for (const std::string& candidate : candidates) {
+    if (word.size() + candidate.size() > 512) continue;
     const std::size_t d = distance(word, candidate);
     if (d < least) {
       least = d;
