@@ -71,7 +71,11 @@ json checked_manifest(Files& files, const std::string& path, bool deep) {
   if (!files.exists(name)) {
     fail(Exit::data, "{}: missing: not a finished folder of this program", name);
   }
-  json manifest = json::parse(files.read(name));
+  const std::string text = files.read(name);
+  if (!text.ends_with("}\n")) {
+    fail(Exit::data, "{}: expected a line end after the last brace: truncated or altered", name);
+  }
+  json manifest = json::parse(text);
   const std::string expected = manifest.at("manifest_checksum").get<std::string>();
   const std::string got = self_checksum(manifest);
   if (got != expected) {
@@ -132,7 +136,10 @@ void FolderWriter::commit(json facts, const std::function<bool()>& allow) {
   writer->sync();
   writer->close();
   files_.sync_folder(temporary_);
-  if (allow && !allow()) return;
+  if (allow && !allow()) {
+    fail(Exit::storage, "{}: not written: a newer attempt of this job has taken over; stop this one",
+         path_);
+  }
   // A folder cannot be renamed over a full one: the old one steps aside first.
   std::string old;
   if (files_.exists(path_)) {

@@ -26,7 +26,7 @@ class FolderWriter {
   FileEntry write(const std::string& name, const std::function<void(FileWriter&)>& body);
   void add(const FileEntry& entry);                 // a file written by other means (HDF5)
   // `facts` becomes manifest.json, with "files" and "manifest_checksum" added. `allow` is asked
-  // right before the rename; false abandons (an attempt that is no longer the newest).
+  // right before the rename; false abandons with Exit::storage (a newer attempt took over).
   void commit(nlohmann::json facts, const std::function<bool()>& allow = {});
 
  private:

@@ -1,6 +1,7 @@
 // One op with shapes and data, run on any device: checked by finite differences on the reference
 // device, and any other device against the reference.
 #pragma once
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct OpCase {
   bool accumulate = false;
   bool training = true;
 };
+inline void PrintTo(const OpCase& c, std::ostream* out) { *out << c.name; }  // for GoogleTest
 
 // Everything a device computes for a case, as float64. Only valid rows and steps are defined.
 struct OpResult {
