@@ -1,0 +1,167 @@
+// cohort: the verbs and their options. Exit codes: docs/operations.md.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <functional>
+
+#include "app/commands.h"
+#include "app/compare.h"
+#include "app/inspect.h"
+#include "app/verify.h"
+#include "base/build.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "train/trainer.h"
+
+namespace {
+
+using namespace cohort;
+
+void on_signal(int) {
+  static volatile std::sig_atomic_t seen = 0;
+  if (seen) std::_Exit(static_cast<int>(Exit::stopped));   // a second signal ends at once
+  seen = 1;
+  request_stop();
+}
+
+void install_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  for (int number : {SIGTERM, SIGINT, SIGUSR1}) sigaction(number, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+using Job = std::function<int()>;
+using RankJob = std::function<int(World&)>;
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool resume = false, another = false;
+};
+
+int run_train(World& world, const TrainOptions& o) {
+  if (o.resume && o.another) fail(Exit::usage, "--resume and --new exclude each other");
+  install_signals();
+  const RunMode mode =
+      o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
+  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), mode));
+}
+
+// Runs a job on the ranks of this launch. An error that this rank alone may have seen must end all.
+int on_ranks(int argc, char** argv, const RankJob& job) {
+  const std::unique_ptr<World> world = join_world(&argc, &argv);
+  Communicator& ranks = world->communicator();
+  log::set_identity(ranks.rank(), ranks.size(), host_name());
+  int code = static_cast<int>(Exit::done);
+  try {
+    return job(*world);
+  } catch (const Error& e) {
+    log::error("{}", e.what());
+    code = static_cast<int>(e.exit_code());
+  } catch (const std::exception& e) {
+    log::error("{}", e.what());
+    code = 1;
+  }
+  log::flush();
+  if (ranks.size() > 1) ranks.abort(code);
+  return code;
+}
+
+struct Options {
+  ShardOptions shard;
+  TrainOptions train;
+  ScoreOptions score;
+  InspectOptions inspect;
+  VerifyOptions verify;
+  CompareOptions compare;
+};
+
+void add_overrides(CLI::App* verb, std::vector<std::string>& overrides) {
+  verb->add_option("overrides", overrides, "key=value: replaces a key of the file");
+}
+
+void add_score(CLI::App* verb, Options& o) {
+  verb->add_option("run", o.score.run, "run folder")->required();
+  verb->add_option("--split", o.score.split, "split to score")->capture_default_str();
+  verb->add_option("--checkpoint", o.score.checkpoint, "best, last or a step")
+      ->capture_default_str();
+  verb->add_flag("--json", o.score.json, "machine-readable report on stdout");
+  add_overrides(verb, o.score.overrides);
+}
+
+void add_data_verbs(CLI::App& app, Options& o, Job& job) {
+  CLI::App* shard = app.add_subcommand("shard", "raw files -> HDF5 shard set");
+  shard->footer("Example: cohort shard shards/demo-images.yaml");
+  shard->add_option("recipe", o.shard.recipe, "recipe (YAML)");
+  add_overrides(shard, o.shard.overrides);
+  shard->add_option("--demo", o.shard.demo, "write synthetic demo data into this folder instead");
+  shard->add_option("--seed", o.shard.seed, "of the demo data");
+  shard->callback([&] {
+    if (o.shard.recipe.empty() == o.shard.demo.empty())
+      throw CLI::ValidationError("shard", "expected a recipe or --demo FOLDER");
+    job = [&o] { return run_shard(o.shard); };
+  });
+  CLI::App* inspect = app.add_subcommand("inspect", "what a shard set, config, checkpoint or run is");
+  inspect->footer("Example: cohort inspect runs/image-cnn --json");
+  inspect->add_option("path", o.inspect.path, "what to inspect")->required();
+  add_overrides(inspect, o.inspect.overrides);
+  inspect->add_flag("--json", o.inspect.json, "machine-readable");
+  inspect->callback([&] { job = [&o] { return run_inspect(o.inspect); }; });
+  CLI::App* verify = app.add_subcommand("verify", "check every checksum of a shard set or checkpoint");
+  verify->footer("Example: cohort verify shards/out/demo-images");
+  verify->add_option("path", o.verify.path, "what to verify")->required();
+  verify->add_flag("--json", o.verify.json, "machine-readable");
+  verify->callback([&] { job = [&o] { return run_verify(o.verify); }; });
+  CLI::App* compare = app.add_subcommand("compare", "configs and metrics of runs side by side");
+  compare->footer("Example: cohort compare runs/image-cnn runs/image-cnn-2");
+  compare->add_option("runs", o.compare.runs, "run folders")->required();
+  compare->add_flag("--json", o.compare.json, "machine-readable");
+  compare->callback([&] { job = [&o] { return run_compare(o.compare); }; });
+}
+
+void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
+  CLI::App* train = app.add_subcommand("train", "train, alone or under mpirun");
+  train->footer("Example: mpirun -n 2 cohort train configs/image-cnn.yaml train.epochs=2");
+  train->add_option("config", o.train.config, "experiment (YAML)")->required();
+  add_overrides(train, o.train.overrides);
+  train->add_flag("--resume", o.train.resume, "go on from the newest valid checkpoint");
+  train->add_flag("--new", o.train.another, "a new folder beside an existing one");
+  train->callback([&] { job = [&o](World& w) { return run_train(w, o.train); }; });
+  CLI::App* eval = app.add_subcommand("eval", "exact metrics of a split, on all ranks");
+  eval->footer("Example: cohort eval runs/image-cnn --split test --json");
+  add_score(eval, o);
+  eval->callback([&] { job = [&o](World& w) { return run_eval(w, o.score); }; });
+  CLI::App* predict = app.add_subcommand("predict", "write predictions of a split to the run folder");
+  predict->footer("Example: cohort predict runs/image-cnn --split test");
+  add_score(predict, o);
+  predict->callback([&] { job = [&o](World& w) { return run_predict(w, o.score); }; });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Cohort: distributed training of social-media models"};
+  app.set_version_flag("--version", build_id());
+  app.require_subcommand(1);
+  Options options;
+  Job job;
+  RankJob rank_job;
+  add_data_verbs(app, options, job);
+  add_rank_verbs(app, options, rank_job);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(Exit::usage);
+  }
+  try {
+    if (rank_job) return on_ranks(argc, argv, rank_job);
+    return job();
+  } catch (const Error& e) {
+    log::error("{}", e.what());
+    return static_cast<int>(e.exit_code());
+  } catch (const std::exception& e) {
+    log::error("{}", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,220 @@
+#include "train/trainer.h"
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/build.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "comm/watchdog.h"
+#include "train/trainer_impl.h"
+
+namespace cohort {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+constexpr i64 most_bad_steps = 10;   // in a row, before the run is given up
+
+double unix_time() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
+}  // namespace
+
+void request_stop() { stop_requested.store(true, std::memory_order_relaxed); }
+
+Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
+    : files(real_files()), session(open_session(world, experiment)), ranks(session.ranks()),
+      run(open_run(mode)), ledger(static_cast<i64>(session.shards->shards().size())) {
+  const TrainConfig& c = session.experiment.train;
+  batch = session.experiment.global_batch(ranks.size());
+  if (ranks.size() > batch)
+    fail(Exit::usage, "{} ranks for a global batch of {}: expected at most one rank per row; start "
+         "fewer ranks or raise train.global_batch", ranks.size(), batch);
+  positions = owned_positions(batch, ranks.rank(), ranks.size());
+  const i64 rows = session.shards->rows(session.experiment.data.split);
+  if (rows == 0)
+    fail(Exit::data, "{}: split '{}' has no rows; check the recipe's split",
+         session.shards->path(), session.experiment.data.split);
+  steps_per_epoch = (rows + batch - 1) / batch;
+  total = steps_per_epoch * c.epochs;
+  if (c.max_steps > 0) total = std::min(total, c.max_steps);
+  state = std::make_unique<ModelState>(*session.device, *session.graph,
+                                       row_capacities(*session.graph, batch), true);
+  plan = std::make_unique<Plan>(*session.device, *session.graph, *state, plan_config());
+  if (ranks.size() > 1) queue = std::make_unique<CollectiveQueue>(ranks.duplicate());
+}
+
+PlanConfig Trainer::plan_config() const {
+  const TrainConfig& c = session.experiment.train;
+  const i64 own = positions.end - positions.begin;
+  PlanConfig p;
+  p.global_batch = batch;
+  p.micro_batches = std::min(c.accumulate, own);
+  p.rows = (own + p.micro_batches - 1) / p.micro_batches;
+  p.train = true;
+  p.seed = c.seed;
+  p.rank = ranks.rank();
+  p.world = ranks.size();
+  p.bucket_bytes = c.bucket_mib << 20;
+  p.optimizer = session.experiment.optimizer;
+  return p;
+}
+
+// Rank 0 opens the folder; what it decided, or why it could not, reaches every rank.
+RunFolder Trainer::open_run(RunMode mode) {
+  std::string word;
+  if (ranks.rank() == 0) {
+    try {
+      RunFolder opened =
+          RunFolder::open(files, session.experiment.runs, session.experiment.name, mode);
+      word = fmt::format("0 {} {}", opened.attempt(), opened.path());
+    } catch (const Error& e) {
+      word = fmt::format("{} 0 {}", static_cast<int>(e.exit_code()), e.what());
+    }
+  }
+  const std::string answer = ranks.all_gather(word)[0];
+  const std::size_t a = answer.find(' '), b = answer.find(' ', a + 1);
+  const i64 code = parse_i64(answer.substr(0, a)).value_or(4);
+  if (code != 0) throw Error(static_cast<Exit>(code), answer.substr(b + 1));
+  const i64 attempt = parse_i64(answer.substr(a + 1, b - a - 1)).value_or(0);
+  return RunFolder::join(files, answer.substr(b + 1), attempt);
+}
+
+void Trainer::begin() {
+  const Experiment& e = session.experiment;
+  log::open_file(run.log_path(ranks.rank()));
+  RunFacts facts;
+  facts.build = build_id();
+  facts.device = session.device->describe();
+  facts.data_hash = session.shards->fingerprint();
+  facts.hosts = ranks.all_gather(host_name());
+  facts.ranks = ranks.size();
+  facts.seed = e.train.seed;
+  state->initialise(e.train.seed);
+  resume();
+  if (ranks.rank() != 0) return;
+  run.write_config(e.text());
+  run.begin(facts);
+  remove_leftovers(files, run.checkpoints());
+  metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
+  events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
+  log::info("{}: {} ranks ({}), {}, {} rows, {} steps an epoch, {} steps in all", run.path(),
+            ranks.size(), session.world->kind(), facts.device,
+            session.shards->rows(e.data.split), steps_per_epoch, total);
+  log::debug("{}", plan->print());
+}
+
+Exit Trainer::loop() {
+  Feed feed(feed_options(), ranks.duplicate());
+  Progress progress(stderr_is_terminal(), session.experiment.train.log_every_steps);
+  Exit outcome = Exit::done;
+  started = seconds_now();
+  window_started = started;
+  while (step < total && outcome == Exit::done && !stopped_early) {
+    const FeedItem item = feed.next();
+    const double rate = learning_rate_at(session.experiment.optimizer, step, total);
+    const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
+    const StepResult result = plan->step(item.batch, item.sparse, {asked}, queue.get(), rate);
+    account(item.batch, result);
+    ++step;
+    ++timed;
+    comm_seconds += result.comm_seconds;
+    report(result, rate, feed.waited_seconds(), progress);
+    const bool epoch_done = step % steps_per_epoch == 0;
+    if (result.requests.at(0) > 0) outcome = Exit::stopped;
+    if (epoch_done) end_epoch();
+    const i64 every = session.experiment.train.checkpoint_every_steps;
+    const bool due = every > 0 ? step % every == 0 : epoch_done;
+    if (due || step == total || outcome == Exit::stopped || stopped_early) checkpoint();
+  }
+  progress.finish();
+  return outcome;
+}
+
+LoaderConfig Trainer::loader_config() const {
+  const Experiment& e = session.experiment;
+  LoaderConfig l;
+  l.shards = session.shards;
+  l.split = e.data.split;
+  l.inputs = session.graph->inputs;
+  l.lanes = {batch, e.data.lanes, e.data.window, e.train.seed, true};
+  l.positions = positions;
+  const PlanConfig p = plan_config();
+  l.capacity = p.rows * p.micro_batches;
+  l.ahead = e.data.ahead;
+  l.threads = static_cast<int>(e.data.threads);
+  return l;
+}
+
+Feed::Options Trainer::feed_options() const {
+  return {loader_config(), step / steps_per_epoch, step % steps_per_epoch, total - step,
+          sparse_inputs(*session.graph)};
+}
+
+void Trainer::account(const Batch& rows, const StepResult& result) {
+  if (!result.skipped) {
+    bad_steps = 0;
+    ledger.add(rows);
+    return;
+  }
+  Ledger lost(static_cast<i64>(ledger.lines().size()));
+  lost.add(rows);
+  for (std::size_t s = 0; s < ledger.lines().size(); ++s)
+    ledger.lines()[s].skipped += lost.lines()[s].used;
+  log::warn("step {}: loss {} or gradient norm {} is not finite; the step is skipped on all ranks",
+            step + 1, result.loss, result.grad_norm);
+  if (++bad_steps >= most_bad_steps)
+    fail(Exit::nonfinite, "step {}: {} steps in a row were not finite; lower the learning rate or "
+         "set optimizer.clip_norm, then resume from the newest checkpoint", step + 1, bad_steps);
+}
+
+void Trainer::report(const StepResult& result, double rate, double waited, Progress& progress) {
+  const double now = seconds_now();
+  const i64 every = session.experiment.train.log_every_steps;
+  if (ranks.rank() != 0) return;
+  ProgressState s;
+  s.epoch = (step - 1) / steps_per_epoch;
+  s.epochs = session.experiment.train.epochs;
+  s.step = step;
+  s.steps = total;
+  s.loss = result.loss;
+  s.total_seconds = now - started;
+  s.data_seconds = waited;
+  s.comm_seconds = comm_seconds;
+  s.steps_timed = timed;
+  s.samples_per_s = static_cast<double>(batch * timed) / std::max(1e-9, s.total_seconds);
+  progress.show(s, now);
+  if (step % every != 0 && step != total) return;
+  TrainLine line{run.attempt(), ranks.size(), step, s.epoch, result.loss, rate, result.grad_norm,
+                 0, 0, 0, unix_time()};
+  line.samples_per_s =
+      static_cast<double>(batch * (timed - window_steps)) / std::max(1e-9, now - window_started);
+  line.data_wait = waited - window_waited;
+  line.comm_exposed = comm_seconds - window_comm;
+  metrics->add(line);
+  events->scalar("train/loss", result.loss, step, line.time);
+  events->scalar("train/learning_rate", rate, step, line.time);
+  events->scalar("train/samples_per_s", line.samples_per_s, step, line.time);
+  window_started = now;
+  window_steps = timed;
+  window_waited = waited;
+  window_comm = comm_seconds;
+}
+
+Exit train(World& world, const Experiment& experiment, RunMode mode) {
+  std::unique_ptr<Watchdog> watchdog;
+  if (world.communicator().size() > 1) watchdog = std::make_unique<Watchdog>(world.communicator());
+  Trainer trainer(world, experiment, mode);
+  trainer.begin();
+  const Exit outcome = trainer.loop();
+  trainer.finish(outcome);
+  return outcome;
+}
+
+}  // namespace cohort

@@ -1,0 +1,19 @@
+// The training loop.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "train/run_folder.h"
+#include "train/session.h"
+
+namespace cohort {
+
+// Trains; every rank calls it. Returns the exit code: done, or stopped on request (with a
+// checkpoint). Errors are thrown; a rank that alone sees one must abort the job.
+Exit train(World& world, const Experiment& experiment, RunMode mode);
+
+// Asks the loop to stop at the edge of a step, with a checkpoint. Safe in a signal handler.
+void request_stop();
+
+}  // namespace cohort

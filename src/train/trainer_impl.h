@@ -1,0 +1,64 @@
+// The inside of the training loop: trainer.cpp runs it, trainer_state.cpp keeps and restores it.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/feed.h"
+#include "train/ledger_file.h"
+#include "train/metrics_log.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+#include "train/session.h"
+#include "train/tensorboard.h"
+
+namespace cohort {
+
+struct Trainer {
+  Trainer(World& world, const Experiment& experiment, RunMode mode);
+  void begin();
+  Exit loop();
+  void finish(Exit outcome);
+
+  // trainer.cpp
+  PlanConfig plan_config() const;
+  LoaderConfig loader_config() const;
+  Feed::Options feed_options() const;
+  RunFolder open_run(RunMode mode);
+  void account(const Batch& rows, const StepResult& result);
+  void report(const StepResult& result, double rate, double waited, Progress& progress);
+  // trainer_state.cpp
+  void resume();
+  void check_resumable(const nlohmann::json& saved) const;
+  void checkpoint();
+  nlohmann::json state_json() const;
+  Ledger summed_ledger();
+  void write_ledger();
+  void end_epoch();
+  void judge(const EvalResult& result);
+
+  Files& files;
+  Session session;
+  Communicator& ranks;
+  RunFolder run;
+  Ledger ledger;                 // of the running epoch, this rank's rows
+  Range positions;
+  i64 batch = 0, steps_per_epoch = 0, total = 0;
+  std::unique_ptr<ModelState> state;
+  std::unique_ptr<Plan> plan;
+  std::unique_ptr<CollectiveQueue> queue;
+  std::unique_ptr<Evaluator> evaluator;
+  std::unique_ptr<MetricsLog> metrics;   // rank 0
+  std::unique_ptr<EventFile> events;     // rank 0
+  i64 step = 0;                  // done
+  i64 bad_steps = 0;
+  double best = 0;               // of the early-stopping metric
+  i64 best_step = -1, evaluations_since_best = 0;
+  bool stopped_early = false;
+  double started = 0, comm_seconds = 0;
+  double window_started = 0, window_waited = 0, window_comm = 0;
+  i64 timed = 0, window_steps = 0;
+};
+
+}  // namespace cohort

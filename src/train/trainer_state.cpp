@@ -1,0 +1,179 @@
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/build.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "train/trainer_impl.h"
+
+namespace cohort {
+
+void Trainer::check_resumable(const nlohmann::json& saved) const {
+  const nlohmann::json now = state_json();
+  for (const char* key : {"seed", "global_batch", "lanes", "window", "data"}) {
+    if (saved.at(key) == now.at(key)) continue;
+    fail(Exit::usage, "{}: cannot resume: '{}' was {} in the checkpoint and is {} now: the rest of "
+         "the epoch would use other rows; set it back, or start a new run with --new",
+         run.path(), key, saved.at(key).dump(), now.at(key).dump());
+  }
+  for (const char* key : {"ranks", "device", "build"})
+    if (ranks.rank() == 0 && saved.at(key) != now.at(key))
+      log::warn("resuming with another {} ({} then, {} now): the run goes on, equal up to rounding, "
+                "not bit for bit", key, saved.at(key).dump(), now.at(key).dump());
+}
+
+void Trainer::resume() {
+  if (!run.existed()) {
+    i64 existed = 0;
+    if (ranks.rank() == 0) existed = checkpoint_steps(files, run.checkpoints()).empty() ? 0 : 1;
+    ranks.broadcast(&existed, 8, 0);
+    if (!existed) return;
+  }
+  std::string path;
+  std::optional<LoadedCheckpoint> loaded;
+  if (ranks.rank() == 0) {
+    loaded = load_newest(files, run.checkpoints());
+    if (loaded) path = loaded->path;
+  }
+  path = ranks.all_gather(path)[0];
+  if (path.empty()) return;
+  if (ranks.rank() != 0) loaded = load_checkpoint(files, path);
+  const nlohmann::json& saved = loaded->state();
+  check_resumable(saved);
+  restore(*loaded, state->tensors());
+  step = saved.at("step").get<i64>();
+  state->update_count = saved.at("update_count").get<i64>();
+  best = saved.at("best").at("value").get<double>();
+  best_step = saved.at("best").at("step").get<i64>();
+  evaluations_since_best = saved.at("best").at("evaluations_since").get<i64>();
+  stopped_early = saved.at("best").value("stopped_early", false);
+  if (ranks.rank() == 0) {
+    ledger_from_json(saved.at("ledger"), ledger);
+    log::info("resumed from {} at step {}", path, step);
+  }
+}
+
+nlohmann::json Trainer::state_json() const {
+  const Experiment& e = session.experiment;
+  const i64 lanes = e.data.lanes > 0 ? e.data.lanes : std::min<i64>(batch, 64);
+  return {{"step", step},
+          {"epoch", step / steps_per_epoch},
+          {"epoch_step", step % steps_per_epoch},
+          {"update_count", state->update_count},
+          {"seed", e.train.seed},
+          {"global_batch", batch},
+          {"lanes", lanes},
+          {"window", e.data.window},
+          {"data", session.shards->fingerprint()},
+          {"best", {{"value", best}, {"step", best_step}, {"stopped_early", stopped_early},
+                    {"evaluations_since", evaluations_since_best}}},
+          {"ranks", ranks.size()},
+          {"device", session.device->describe()},
+          {"build", build_id()}};
+}
+
+// The ledger of all ranks; the same on each.
+Ledger Trainer::summed_ledger() {
+  const std::vector<std::string> all = ranks.all_gather(std::string(
+      reinterpret_cast<const char*>(ledger.lines().data()),
+      ledger.lines().size() * sizeof(Ledger::Line)));
+  Ledger sum(static_cast<i64>(ledger.lines().size()));
+  for (const std::string& bytes : all) {
+    std::vector<Ledger::Line> lines(bytes.size() / sizeof(Ledger::Line));
+    std::memcpy(static_cast<void*>(lines.data()), bytes.data(), bytes.size());
+    for (std::size_t s = 0; s < lines.size(); ++s) {
+      sum.lines()[s].used += lines[s].used;
+      sum.lines()[s].skipped += lines[s].skipped;
+      sum.lines()[s].sum += lines[s].sum;
+    }
+  }
+  return sum;
+}
+
+void Trainer::checkpoint() {
+  const Ledger sum = summed_ledger();
+  std::string problem;
+  if (ranks.rank() == 0) {
+    try {
+      nlohmann::json saved = state_json();
+      saved["ledger"] = ledger_to_json(sum);
+      save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), state->tensors(),
+                      saved, [&] { return run.still_newest(); });
+      prune(files, run.checkpoints(), session.experiment.train.keep_last, best_step);
+    } catch (const Error& e) {
+      problem = e.what();
+    }
+  }
+  problem = ranks.all_gather(problem)[0];
+  if (!problem.empty()) fail(Exit::storage, "step {}: checkpoint: {}", step, problem);
+}
+
+void Trainer::write_ledger() {
+  const Ledger sum = summed_ledger();
+  const auto& shards = session.shards->shards();
+  std::vector<LedgerLine> lines;
+  const i64 epoch = (step - 1) / steps_per_epoch;
+  for (std::size_t s = 0; s < shards.size(); ++s) {
+    if (shards[s].split != session.experiment.data.split) continue;
+    const Ledger::Line& counts = sum.lines()[s];
+    lines.push_back({epoch, shards[s].file, shards[s].rows, counts});
+    if (counts.used + counts.skipped != shards[s].rows)
+      fail(Exit::data, "epoch {}: ledger of {}: expected {} rows, got {} used and {} skipped; please "
+           "report this", epoch, shards[s].file, shards[s].rows, counts.used, counts.skipped);
+  }
+  if (ranks.rank() == 0) append_ledger(files, run.ledger(), lines);
+  ledger = Ledger(static_cast<i64>(shards.size()));
+}
+
+void Trainer::end_epoch() {
+  write_ledger();
+  const Experiment& e = session.experiment;
+  const i64 epoch = step / steps_per_epoch;
+  const bool due = e.train.eval_every_epochs > 0 &&
+                   (epoch % e.train.eval_every_epochs == 0 || step == total);
+  if (!due || session.shards->rows(e.eval.split) == 0) return;
+  if (!evaluator) evaluator = std::make_unique<Evaluator>(session, *state, e.eval.split);
+  judge(evaluator->run());
+}
+
+// Records an evaluation; the best one and early stopping follow from values that are the same on
+// every rank.
+void Trainer::judge(const EvalResult& result) {
+  const Experiment& e = session.experiment;
+  const i64 epoch = (step - 1) / steps_per_epoch;
+  std::string chosen = e.train.early_stop_metric;
+  if (chosen.empty()) chosen = result.metrics.at(0).first;
+  std::string text;
+  for (const auto& [name, value] : result.metrics) {
+    text += fmt::format(" {} {:.6g}", name, value);
+    if (events) events->scalar(e.eval.split + "/" + name, value, step, static_cast<double>(step));
+    if (name != chosen) continue;
+    const bool better = larger_is_better(name) ? value > best : value < best;
+    if (best_step < 0 || better) {
+      best = value;
+      best_step = step;
+      evaluations_since_best = 0;
+    } else {
+      ++evaluations_since_best;
+    }
+  }
+  if (metrics) metrics->add(EvalLine{step, epoch, e.eval.split, result.rows, result.metrics});
+  if (ranks.rank() == 0)
+    log::info("epoch {} step {} {}: {} rows{}", epoch + 1, step, e.eval.split, result.rows, text);
+  const i64 patience = e.train.early_stop_patience;
+  stopped_early = patience > 0 && evaluations_since_best >= patience;
+  if (stopped_early && ranks.rank() == 0)
+    log::info("early stop: {} has not improved in {} evaluations", chosen, patience);
+}
+
+void Trainer::finish(Exit outcome) {
+  ranks.barrier();
+  if (ranks.rank() != 0) return;
+  run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
+  if (outcome == Exit::stopped)
+    log::info("stopped on request at step {} with a checkpoint; --resume goes on", step);
+  log::flush();
+}
+
+}  // namespace cohort
