@@ -1,0 +1,257 @@
+// Optimizer updates and gradient norms of the host devices against formulas written out in float64.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/rng.h"
+#include "device/device.h"
+
+namespace cohort::test {
+namespace {
+
+using Numbers = std::vector<double>;
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+struct DeviceChoice {
+  std::string name;
+  int threads;  // 0: the reference device
+};
+
+// A device with typed arrays; `near` is its rounding.
+class Updates : public testing::TestWithParam<DeviceChoice> {
+ protected:
+  std::unique_ptr<Device> device = GetParam().threads == 0
+                                       ? make_reference_device()
+                                       : make_cpu_device({GetParam().threads, "auto"});
+  double near = GetParam().threads == 0 ? 1e-13 : 2e-6;
+
+  View upload(const Numbers& values, Shape shape = {}) {
+    if (shape.empty()) shape = {static_cast<i64>(values.size())};
+    View view{nullptr, device->real(), shape};
+    view.data = device->allocate(view.bytes());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (view.dtype == DType::f32)
+        view.as<float>()[i] = static_cast<float>(values[i]);
+      else
+        view.as<double>()[i] = values[i];
+    }
+    return view;
+  }
+  static double at(const View& view, i64 i) {
+    return view.dtype == DType::f32 ? view.as<float>()[i] : view.as<double>()[i];
+  }
+  void expect_all(const View& view, const Numbers& wanted, const char* what) {
+    ASSERT_EQ(view.count(), static_cast<i64>(wanted.size()));
+    for (i64 i = 0; i < view.count(); ++i) {
+      const double want = wanted[static_cast<std::size_t>(i)];
+      EXPECT_NEAR(at(view, i), want, near * std::max(1.0, std::abs(want))) << what << " " << i;
+    }
+  }
+};
+
+// Exact in float32, so that both devices start from the same numbers.
+Numbers numbers(const char* name, i64 n) {
+  Stream stream(mix_key(name_key(name), 5));
+  Numbers values;
+  for (i64 i = 0; i < n; ++i) values.push_back(static_cast<float>(stream.normal()));
+  return values;
+}
+
+struct State {
+  Numbers p, m, v;
+};
+
+constexpr double rate = 0.125, scale = 0.5 * 0.25;  // clip * inverse_weight
+
+Scalars scalars_for_step() {
+  Scalars scalars;
+  scalars.learning_rate = rate;
+  scalars.clip = 0.5;
+  scalars.inverse_weight = 0.25;
+  return scalars;
+}
+
+// Arena: [0, 37) decays, 3 of padding, [40, 61) does not decay, [64, 67) running statistics.
+constexpr i64 arena = 70;
+const std::vector<OptimizerSegment> segments = {
+    {0, 37, 0.03, false}, {40, 21, 0, false}, {64, 3, 0.1, true}};
+
+template <class Rule>
+void each_trained(Rule rule) {
+  for (std::size_t i = 0; i < 37; ++i) rule(i, 0.03);
+  for (std::size_t i = 40; i < 61; ++i) rule(i, 0.0);
+}
+
+TEST_P(Updates, SgdWithMomentumAndDecayForThreeSteps) {
+  State s{numbers("p", arena), Numbers(arena, 0), {}};
+  DenseUpdate update;
+  update.kind = OptimizerKind::sgd;
+  update.momentum = 0.9;
+  update.segments = segments;
+  update.params = upload(s.p), update.slot0 = upload(s.m);
+  const Scalars scalars = scalars_for_step();
+  update.scalars = &scalars;
+  const double rows = 8;
+  update.running_rows = &rows;
+  for (i64 count = 0; count < 3; ++count) {
+    const Numbers g = numbers(count == 1 ? "g1" : "g", arena);
+    update.grads = upload(g);
+    update.update_count = &count;
+    device->compile(update)->run();
+    each_trained([&](std::size_t i, double decay) {
+      s.m[i] = 0.9 * s.m[i] + scale * g[i] + decay * s.p[i];
+      s.p[i] -= rate * s.m[i];
+    });
+    for (std::size_t i = 64; i < 67; ++i) s.p[i] = 0.9 * s.p[i] + 0.1 * g[i] / 8;
+    expect_all(update.params, s.p, "p");
+    expect_all(update.slot0, s.m, "velocity");
+  }
+}
+
+void adam_step(State& s, const Numbers& g, double step, bool decoupled) {
+  each_trained([&](std::size_t i, double decay) {
+    double gradient = scale * g[i];
+    if (decoupled)
+      s.p[i] *= 1 - rate * decay;
+    else
+      gradient += decay * s.p[i];
+    s.m[i] = 0.8 * s.m[i] + 0.2 * gradient;
+    s.v[i] = 0.95 * s.v[i] + 0.05 * gradient * gradient;
+    const double m_hat = s.m[i] / (1 - std::pow(0.8, step));
+    const double v_hat = s.v[i] / (1 - std::pow(0.95, step));
+    s.p[i] -= rate * m_hat / (std::sqrt(v_hat) + 1e-3);
+  });
+}
+
+TEST_P(Updates, AdamAndAdamwForThreeSteps) {
+  for (const bool decoupled : {false, true}) {
+    State s{numbers("p", arena), Numbers(arena, 0), Numbers(arena, 0)};
+    DenseUpdate update;
+    update.kind = decoupled ? OptimizerKind::adamw : OptimizerKind::adam;
+    update.beta1 = 0.8, update.beta2 = 0.95, update.epsilon = 1e-3;
+    update.segments = segments;
+    update.params = upload(s.p), update.slot0 = upload(s.m), update.slot1 = upload(s.v);
+    const Scalars scalars = scalars_for_step();
+    update.scalars = &scalars;
+    const double rows = 0;  // nothing was seen: running statistics stay
+    update.running_rows = &rows;
+    for (i64 count = 0; count < 3; ++count) {
+      const Numbers g = numbers(count == 1 ? "g1" : "g", arena);
+      update.grads = upload(g);
+      update.update_count = &count;
+      device->compile(update)->run();
+      adam_step(s, g, static_cast<double>(count + 1), decoupled);
+      expect_all(update.params, s.p, decoupled ? "adamw p" : "adam p");
+      expect_all(update.slot0, s.m, "first moment");
+      expect_all(update.slot1, s.v, "second moment");
+    }
+  }
+}
+
+// Segment rows 0..2 update table rows 6, 0 and 3; a fourth, unused, holds NaN.
+constexpr i64 dim = 5;
+const std::vector<std::size_t> touched = {6, 0, 3};
+
+struct RowFixture {
+  State s{numbers("table", 7 * dim), numbers("m", 7 * dim), numbers("v", 7 * dim)};
+  Numbers g = numbers("rows", 4 * dim);
+  RowFixture() {
+    for (double& v : s.v) v = v * v;
+    for (std::size_t k = 3 * dim; k < 4 * dim; ++k) g[k] = nan;
+  }
+  template <class Rule>
+  void each_touched(Rule rule) {
+    for (std::size_t k = 0; k < touched.size(); ++k)
+      for (std::size_t d = 0; d < dim; ++d) rule(touched[k] * dim + d, scale * g[k * dim + d]);
+  }
+};
+
+TEST_P(Updates, RowsFollowSparseAdam) {
+  RowFixture f;
+  RowUpdate update;
+  update.beta1 = 0.8, update.beta2 = 0.95, update.epsilon = 1e-2;
+  update.param = upload(f.s.p, {7, dim}), update.grad = upload(f.g, {4, dim});
+  update.slot0 = upload(f.s.m, {7, dim}), update.slot1 = upload(f.s.v, {7, dim});
+  i32 rows[4] = {6, 0, 3, -1};
+  update.rows = View{rows, DType::i32, {4}};
+  const i64 active = 3, count = 1;
+  update.active = &active, update.update_count = &count;
+  const Scalars scalars = scalars_for_step();
+  update.scalars = &scalars;
+  device->compile(update)->run();
+  // torch.optim.SparseAdam: epsilon joins the root before its bias correction. Step 2.
+  const double step_size = rate * std::sqrt(1 - 0.95 * 0.95) / (1 - 0.8 * 0.8);
+  f.each_touched([&](std::size_t i, double g) {
+    f.s.m[i] += 0.2 * (g - f.s.m[i]);
+    f.s.v[i] += 0.05 * (g * g - f.s.v[i]);
+    f.s.p[i] -= step_size * f.s.m[i] / (std::sqrt(f.s.v[i]) + 1e-2);
+  });
+  expect_all(update.param, f.s.p, "p");
+  expect_all(update.slot0, f.s.m, "first moment");
+  expect_all(update.slot1, f.s.v, "second moment");
+}
+
+TEST_P(Updates, RowsFollowPlainSgd) {
+  RowFixture f;
+  RowUpdate update;
+  update.kind = OptimizerKind::sgd;
+  update.param = upload(f.s.p, {7, dim}), update.grad = upload(f.g, {4, dim});
+  i32 rows[4] = {6, 0, 3, -1};
+  update.rows = View{rows, DType::i32, {4}};
+  const i64 active = 3, count = 0;
+  update.active = &active, update.update_count = &count;
+  const Scalars scalars = scalars_for_step();
+  update.scalars = &scalars;
+  device->compile(update)->run();
+  f.each_touched([&](std::size_t i, double g) { f.s.p[i] -= rate * g; });
+  expect_all(update.param, f.s.p, "p");
+}
+
+TEST_P(Updates, NormSumsTheRangesAlone) {
+  Numbers g = numbers("norm", 4001);
+  for (std::size_t i = 2900; i < 2912; ++i) g[i] = nan;  // padding between the ranges
+  const View whole = upload(g);
+  const auto range = [&](i64 first, i64 n) {
+    auto* data = static_cast<char*>(whole.data) + first * size_of(whole.dtype);
+    return View{data, whole.dtype, {n}};
+  };
+  double out = -1, want = 0;
+  for (std::size_t i = 0; i < g.size(); ++i)
+    if (i < 2900 || i >= 2912) want += g[i] * g[i];
+  NormCall call;
+  call.ranges = {range(0, 2900), range(2912, 4001 - 2912), range(0, 0)};
+  call.out = View{&out, DType::f64, {1}};
+  device->compile(call)->run();
+  EXPECT_NEAR(out, want, 1e-12 * want);
+}
+
+TEST_P(Updates, NormOfActiveRowsLeavesTheRest) {
+  Numbers g = numbers("rows", 9 * dim);
+  double out = -1, want = 0;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    if (i < 4 * dim)
+      want += g[i] * g[i];
+    else
+      g[i] = nan;
+  }
+  i64 active = 4;
+  NormCall call;
+  call.ranges = {upload(g, {9, dim})};
+  call.active_rows = &active;
+  call.out = View{&out, DType::f64, {1}};
+  const auto kernel = device->compile(call);
+  kernel->run();
+  EXPECT_NEAR(out, want, 1e-12 * want);
+  active = 0;
+  kernel->run();
+  EXPECT_EQ(out, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Updates,
+                         testing::Values(DeviceChoice{"reference", 0}, DeviceChoice{"cpu", 1},
+                                         DeviceChoice{"cpu_threads", 3}),
+                         [](const auto& each) { return each.param.name; });
+
+}  // namespace
+}  // namespace cohort::test
