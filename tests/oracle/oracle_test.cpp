@@ -15,9 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* names[] = {"behavior-rnn",        "behavior-lstm", "behavior-next-event",
-                                 "recommend-two-tower", "recommend-mlp", "sentiment-cnn",
-                                 "image-cnn"};
+constexpr const char* names[] = {
+    "behavior-rnn",  "behavior-lstm", "behavior-next-event", "recommend-two-tower", "recommend-mlp",
+    "sentiment-cnn", "image-cnn"};
 
 Json load(const std::string& name) {
   std::ifstream file(std::string(COHORT_FIXTURES) + "/" + name + ".json");
@@ -125,7 +125,8 @@ void check_logits(Oracle& oracle, Device& device, double tolerance) {
   clear_padding(logits, oracle.graph, oracle.batch);
   EXPECT_EQ(difference(logits, expected, tolerance), "");
   EXPECT_EQ(difference({result.loss / result.weight},
-                       {oracle.fixture.at("losses").at(0).get<double>()}, tolerance), "");
+                       {oracle.fixture.at("losses").at(0).get<double>()}, tolerance),
+            "");
 }
 
 void check_training(Oracle& oracle, Device& device, double tolerance) {
@@ -137,12 +138,12 @@ void check_training(Oracle& oracle, Device& device, double tolerance) {
   const auto sparse = sparse_rows(oracle.graph, oracle.batch, *solo);
   replica.plan().gradients(oracle.batch, sparse, nullptr);
   EXPECT_EQ(difference(replica.gradients(), numbers_by_name(oracle.fixture.at("grads"), nullptr),
-                       tolerance), "");
+                       tolerance),
+            "");
   std::vector<double> losses;
   for (int k = 0; k < 10; ++k) {
-    const StepResult result =
-        replica.plan().step(oracle.batch, sparse, {}, nullptr,
-                            oracle.fixture.at("optimizer").at("learning_rate"));
+    const StepResult result = replica.plan().step(
+        oracle.batch, sparse, {}, nullptr, oracle.fixture.at("optimizer").at("learning_rate"));
     EXPECT_FALSE(result.skipped);
     losses.push_back(result.loss);
   }

@@ -44,8 +44,8 @@ void write(Device& device, const View& view, const std::vector<double>& values) 
   }
 }
 
-std::string difference(const std::vector<double>& a, const std::vector<double>& b,
-                       double tolerance, double floor) {
+std::string difference(const std::vector<double>& a, const std::vector<double>& b, double tolerance,
+                       double floor) {
   if (a.size() != b.size()) return fmt::format("{} elements, expected {}", a.size(), b.size());
   double largest = floor;
   for (double x : b) largest = std::max(largest, std::abs(x));
@@ -68,8 +68,7 @@ std::string difference(const Values& a, const Values& b, double tolerance, doubl
   return text;
 }
 
-std::vector<SparseRows> sparse_rows(const Graph& graph, const Batch& batch,
-                                    Communicator& channel) {
+std::vector<SparseRows> sparse_rows(const Graph& graph, const Batch& batch, Communicator& channel) {
   std::vector<SparseRows> all;
   for (i64 column : sparse_inputs(graph)) {
     const std::vector<u8>& data = batch.columns[static_cast<std::size_t>(column)].data;
