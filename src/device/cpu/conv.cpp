@@ -185,7 +185,8 @@ Needs needs(const Call& c, const Conv1d& op, i64 threads) {
   return op.max_over_time ? text_needs(c, op, threads) : needs_of(window_of(c, op), threads);
 }
 Needs needs(const Call& c, const Conv2d& op, i64 threads) {
-  return needs_of(window_of(c, op), threads);
+  return is_conv_pool(c, op) ? conv_pool_needs(c, op, threads)
+                             : needs_of(window_of(c, op), threads);
 }
 void forward(Context& x, const Call& c, const Conv1d& op) {
   op.max_over_time ? text_forward(x, c, op) : convolve(x, window_of(c, op));
@@ -193,7 +194,11 @@ void forward(Context& x, const Call& c, const Conv1d& op) {
 void backward(Context& x, const Call& c, const Conv1d& op) {
   op.max_over_time ? text_backward(x, c, op) : convolve_back(x, window_of(c, op));
 }
-void forward(Context& x, const Call& c, const Conv2d& op) { convolve(x, window_of(c, op)); }
-void backward(Context& x, const Call& c, const Conv2d& op) { convolve_back(x, window_of(c, op)); }
+void forward(Context& x, const Call& c, const Conv2d& op) {
+  is_conv_pool(c, op) ? conv_pool_forward(x, c, op) : convolve(x, window_of(c, op));
+}
+void backward(Context& x, const Call& c, const Conv2d& op) {
+  is_conv_pool(c, op) ? conv_pool_backward(x, c, op) : convolve_back(x, window_of(c, op));
+}
 
 }  // namespace cohort::cpu

@@ -1,3 +1,4 @@
+#include "device/cpu/kernels/conv_pool.h"
 #include "device/cpu/kernels/table.h"
 
 namespace cohort::COHORT_ISA {
@@ -151,7 +152,7 @@ void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRul
 const cpu::KernelTable& table() {
   static constexpr cpu::KernelTable kernels = {
       add_bias,  relu,      tanh_all,     sigmoid_all, relu_back, tanh_back,
-      sigmoid_back, add, axpy, max_rows, lstm, lstm_back, adam};
+      sigmoid_back, add, axpy, max_rows, conv_pool, conv_pool_back, lstm, lstm_back, adam};
   return kernels;
 }
 
