@@ -1,6 +1,5 @@
 // Small models of every family, with batch norm and dropout on, and rows to train them on.
 #pragma once
-#include <functional>
 #include <string>
 #include <vector>
 
