@@ -55,6 +55,7 @@ struct KernelTable {
   void (*sigmoid_back)(float* d, const float* dy, const float* y, i64 n);
   void (*add)(float* to, const float* from, i64 n);
   void (*axpy)(float* to, float a, const float* x, i64 n);
+  double (*sum_squares)(const float* x, i64 n);
   // Per column the greatest of `rows` >= 1 rows and the first row that holds it.
   void (*max_rows)(const float* x, i64 rows, i64 width, float* best, i32* row);
   void (*conv_pool)(const ConvPool& image);
