@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "data/image_folder.h"
 #include "fields/csv.h"
 #include "fields/idx.h"
 #include "store/files.h"
@@ -136,9 +137,8 @@ i64 RawTable::column(const std::string& name) const {
 void read_source(const SourceConfig& source, const std::string& root, RawTable& table,
                  nlohmann::json& lineage) {
   if (source.format == "image_folder") {
-    fail(Exit::usage, "{}: image folders are not read yet: convert to IDX", source.path);
-  }
-  if (source.format == "idx") {
+    read_image_folder(source, root, table, lineage);
+  } else if (source.format == "idx") {
     read_pictures(source, root, table, lineage);
   } else {
     read_text(source, root + "/" + source.path, table, lineage);

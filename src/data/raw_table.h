@@ -29,4 +29,15 @@ struct RawTable {
 void read_source(const SourceConfig& source, const std::string& root, RawTable& table,
                  nlohmann::json& lineage);
 
+// Rows of one key (and split) become one row: the key's column, the sequence columns with their
+// values in order of time (ties: as read) joined by spaces, and 'deltas', the time since the row
+// before (0 for the first). Rows with a bad time or an empty or spaced value become rejects.
+void group_rows(const Group& group, RawTable& table);
+// Events per user and period, as a dense series from the user's first event to the last period of
+// the data: one row for every period p after the user's first, with columns user, 'period' (p),
+// 'events' (counts of the up to `history` periods before p, oldest first, joined by spaces) and
+// 'target' (count of p). Periods are time / period rounded down. Splits by p alone: the last
+// `test` part of all periods is test, `validation` of them before that validation.
+void aggregate_rows(const Aggregate& aggregate, RawTable& table);
+
 }  // namespace cohort

@@ -1,6 +1,25 @@
 #include "data/recipe.h"
 
+#include <algorithm>
+#include <map>
+
 namespace cohort {
+namespace {
+
+// Keys that mean nothing for the kind are errors, so that none is ignored in silence.
+void only_for(const Binder& b, const std::string& kind,
+              const std::map<std::string, std::vector<std::string>>& kinds_of_key) {
+  if (b.mode() != Binder::Mode::read) return;
+  for (const auto& [key, kinds] : kinds_of_key) {
+    if (!b.has(key) || std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) continue;
+    std::string known;
+    for (const std::string& k : kinds) known += (known.empty() ? "" : ", ") + k;
+    b.error("'" + key + "' has no meaning for " + kind + ", only for " + known + ": remove it",
+            key);
+  }
+}
+
+}  // namespace
 
 void bind(Binder& b, SourceConfig& c) {
   b.required("path", c.path, any(), "File, or folder of class folders; under root.");
@@ -12,7 +31,32 @@ void bind(Binder& b, SourceConfig& c) {
   b.key("header", c.header, any(), "csv: the first record names the columns.");
   b.key("quotes", c.quotes, any(), "csv: double quotes enclose cells.");
   b.key("columns", c.columns, any(), "csv without header: names of the columns.");
-  b.key("label", c.label, any(), "Value of an added column 'label' for all its rows.");
+  b.key("label", c.label, any(), "csv, lines: value of an added column 'label'.");
+  b.key("size", c.size, at_least(1), "image_folder: [height, width]; of the first by default.");
+  b.key("channels", c.channels, any(), "image_folder: 1 for grey, 3 for RGB.");
+  b.key("resize", c.resize, any(), "image_folder: scale other sizes (bilinear), else reject them.");
+  only_for(b, c.format,
+           {{"labels", {"idx"}},
+            {"encoding", {"csv", "lines"}},
+            {"delimiter", {"csv"}},
+            {"header", {"csv"}},
+            {"quotes", {"csv"}},
+            {"columns", {"csv"}},
+            {"label", {"csv", "lines"}},
+            {"size", {"image_folder"}},
+            {"channels", {"image_folder"}},
+            {"resize", {"image_folder"}}});
+  if (b.mode() != Binder::Mode::read) return;
+  if (c.channels != 1 && c.channels != 3) b.error("expected 1 or 3", "channels");
+  if (!c.size.empty() && c.size.size() != 2) b.error("expected [height, width]", "size");
+  if (c.resize && c.size.empty()) b.error("resize needs size: [height, width]", "resize");
+  if (c.format == "csv" && c.header && b.has("columns")) {
+    b.error("columns are named by the header: remove them or set header: false", "columns");
+  }
+  if (c.format == "csv" && !c.header && c.columns.empty()) {
+    b.error("without a header the columns must be named: columns: [...]", "header");
+  }
+  if (c.format == "idx" && c.labels.empty()) b.error("idx needs labels: FILE", "path");
 }
 
 void bind(Binder& b, JoinConfig& c) {
@@ -31,15 +75,34 @@ void bind(Binder& b, FieldConfig& c) {
   b.key("part", c.part, one_of({"all", "history", "next"}),
         "Of a sequence: all, all but the last, or all but the first element.");
   b.key("width", c.width, at_least(1), "numbers: numbers per element of the sequence.");
-  b.key("classes", c.classes, at_least(0), "label, id: values lie in [0, classes).");
-  b.key("dense", c.dense, any(), "id, ids, label: map names to dense ids by a vocabulary.");
-  b.key("over", c.over, one_of({"all", "train"}), "id: rows that make the vocabulary.");
+  b.key("classes", c.classes, at_least(0),
+        "label, id, ids: values lie in [0, classes); 0: a vocabulary maps names to ids.");
+  b.key("over", c.over, one_of({"all", "train"}), "id, ids, label: rows that make the vocabulary.");
   b.key("scale", c.scale, any(), "number: multiplied after offset was added.");
   b.key("offset", c.offset, any(), "number: added to the value.");
   b.key("log1p", c.log1p, any(), "number: log(1 + value) first.");
   b.key("words", c.words, one_of({"unicode", "space"}), "tokens: where words end.");
   b.key("min_count", c.min_count, at_least(1), "tokens: rarer words are unknown.");
   b.key("max_size", c.max_size, at_least(0), "tokens: size of the vocabulary; 0 for no limit.");
+  const std::vector<std::string> numeric{"number", "numbers"}, sequence{"ids", "tokens"},
+      ids{"id", "ids", "label"};
+  only_for(b, c.kind,
+           {{"column", {"number", "numbers", "id", "ids", "label", "tokens"}},
+            {"columns", {"number"}},
+            {"one_hot", {"number"}},
+            {"part", sequence},
+            {"width", {"numbers"}},
+            {"classes", ids},
+            {"over", ids},
+            {"scale", numeric},
+            {"offset", numeric},
+            {"log1p", numeric},
+            {"words", {"tokens"}},
+            {"min_count", {"tokens"}},
+            {"max_size", {"tokens"}}});
+  if (b.mode() == Binder::Mode::read && b.has("column") && b.has("columns")) {
+    b.error("column and columns exclude each other", "column");
+  }
 }
 
 void bind(Binder& b, HoldOut& c) {
@@ -49,14 +112,25 @@ void bind(Binder& b, HoldOut& c) {
   b.key("by", c.by, any(), "Column: rows of one value stay together; the row by default.");
 }
 
+void bind(Binder& b, Group& c) {
+  b.required("key", c.key, any(), "Column whose values make the groups.");
+  b.required("time", c.time, any(), "Column of numbers that orders the rows of a group.");
+  b.key("columns", c.columns, any(), "Columns that become sequences.");
+  b.key("min_length", c.min_length, at_least(1), "Shorter groups are left out.");
+}
+
 void bind(Binder& b, Aggregate& c) {
   b.required("user", c.user, any(), "Column of the user.");
   b.required("time", c.time, any(), "Column of the time, in seconds.");
   b.key("period", c.period, at_least(1), "Seconds per step of the series.");
   b.key("history", c.history, at_least(1), "Steps of history of a row.");
-  b.key("min_events", c.min_events, at_least(0), "Users with fewer events are left out.");
+  b.key("min_events", c.min_events, at_least(0), "Events a user must have before the next step.");
+  b.key("idle", c.idle, any(), "Keep rows whose history holds no event.");
   b.key("validation", c.validation, below_one(), "Last part of the steps before the test steps.");
   b.key("test", c.test, below_one(), "Last part of the steps.");
+  if (b.mode() == Binder::Mode::read && c.validation + c.test >= 1) {
+    b.error("validation and test leave nothing for training", "test");
+  }
 }
 
 void bind(Binder& b, Recipe& c) {
@@ -71,8 +145,13 @@ void bind(Binder& b, Recipe& c) {
   b.list("joins", c.joins, "Tables joined to every row by a key.");
   b.list("fields", c.fields, "Fields of the shard set.");
   b.list("hold_out", c.hold_out, "Splits taken out of splits, in order.");
+  b.optional_group("group", c.group,
+                   "Rows of one key to one row: sequences in order of time, and 'deltas'.");
   b.optional_group("aggregate", c.aggregate,
                    "Counts per user and period: columns 'events' (history) and 'target' (next).");
+  if (b.mode() == Binder::Mode::read && c.group && c.aggregate) {
+    b.error("group and aggregate exclude each other", "group");
+  }
 }
 
 }  // namespace cohort

@@ -13,6 +13,9 @@ struct SourceConfig {
   bool header = true, quotes = true;
   std::vector<std::string> columns;
   std::string label;
+  std::vector<i64> size;  // image_folder: height and width
+  i64 channels = 3;
+  bool resize = false;
 };
 struct JoinConfig {
   std::string on, key;
@@ -24,15 +27,21 @@ struct FieldConfig {
   std::vector<std::string> one_hot;  // columns of names, each a block of 0/1 elements
   i64 width = 1, classes = 0, max_size = 0, min_count = 1;
   double scale = 1, offset = 0;
-  bool log1p = false, dense = true, ragged = false;
+  bool log1p = false;
 };
 struct HoldOut {
   std::string from = "train", to = "validation", by;
   double fraction = 0.1;
 };
+struct Group {
+  std::string key, time;
+  std::vector<std::string> columns;
+  i64 min_length = 1;
+};
 struct Aggregate {
   std::string user, time;
-  i64 period = 86400, history = 14, min_events = 0;
+  i64 period = 86400, history = 14, min_events = 1;
+  bool idle = true;
   double validation = 0.1, test = 0.1;
 };
 struct Recipe {
@@ -44,12 +53,14 @@ struct Recipe {
   std::vector<JoinConfig> joins;
   std::vector<FieldConfig> fields;
   std::vector<HoldOut> hold_out;
+  std::optional<Group> group;
   std::optional<Aggregate> aggregate;
 };
 void bind(Binder& b, SourceConfig& c);
 void bind(Binder& b, JoinConfig& c);
 void bind(Binder& b, FieldConfig& c);
 void bind(Binder& b, HoldOut& c);
+void bind(Binder& b, Group& c);
 void bind(Binder& b, Aggregate& c);
 void bind(Binder& b, Recipe& c);
 

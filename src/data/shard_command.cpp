@@ -91,6 +91,8 @@ ShardReport shard(const std::string& recipe_path, const std::vector<std::string>
     log::info("read {}: {} rows so far", source.path, table.rows.size());
   }
   for (const JoinConfig& join : recipe.joins) join_table(join, recipe.root, table, lineage);
+  if (recipe.group) group_rows(*recipe.group, table);
+  if (recipe.aggregate) aggregate_rows(*recipe.aggregate, table);
   for (std::size_t i = 0; i < table.rows.size(); ++i) table.rows[i].id = static_cast<i64>(i);
   for (const HoldOut& rule : recipe.hold_out) hold_out(rule, recipe.seed, table);
   RowTable rows = make_fields(recipe, table);

@@ -1,0 +1,103 @@
+#include "data/image_folder.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "fields/image.h"
+#include "store/files.h"
+
+namespace cohort {
+namespace {
+
+class FolderReader {
+ public:
+  FolderReader(const SourceConfig& source, std::string path, RawTable& table)
+      : source_(source), path_(std::move(path)), table_(table) {}
+
+  void run(nlohmann::json& lineage) {
+    check_folder();
+    if (!source_.size.empty()) set_shape(source_.size[0], source_.size[1]);
+    for (const std::string& name : real_files().list(path_)) {
+      if (!std::filesystem::is_directory(path_ + "/" + name)) continue;
+      for (const std::string& file : real_files().list(path_ + "/" + name)) picture(name, file);
+    }
+    if (pictures_ == 0) {
+      fail(Exit::data, "{}: no pictures: expected folders named by class, with files in them",
+           path_);
+    }
+    lineage.push_back(
+        {{"path", path_}, {"bytes", bytes_}, {"checksum", to_hex(hasher_.value())}});
+  }
+
+ private:
+  void check_folder() const {
+    if (!std::filesystem::is_directory(path_)) {
+      fail(Exit::data, "{}: no such folder: check path and root", path_);
+    }
+    const std::vector<std::string> expected{"label"};
+    if (!table_.columns.empty() && table_.columns != expected) {
+      fail(Exit::usage, "{}: image folders do not mix with sources that have other columns",
+           path_);
+    }
+    table_.columns = expected;
+  }
+
+  void set_shape(i64 height, i64 width) const {
+    const Shape shape{height, width, source_.channels};
+    if (table_.image.empty()) table_.image = shape;
+    if (table_.image != shape) {
+      fail(Exit::data, "{}: images {}, expected {} as in the source before", path_,
+           to_string(shape), to_string(table_.image));
+    }
+  }
+
+  void picture(const std::string& label, const std::string& name) {
+    const std::string place = path_ + "/" + label + "/" + name;
+    const std::string file = real_files().read(place);
+    const std::string key = label + "/" + name;
+    hasher_.add(key.data(), key.size() + 1);
+    hasher_.add(file.data(), file.size());
+    bytes_ += static_cast<i64>(file.size());
+    ++pictures_;
+    Image image;
+    try {
+      image = decode_image(file, source_.channels);
+    } catch (const Error& error) {
+      table_.rejects.push_back({place, error.what()});
+      return;
+    }
+    if (table_.image.empty()) set_shape(image.height, image.width);
+    const i64 height = table_.image[0], width = table_.image[1];
+    if (image.height != height || image.width != width) {
+      if (!source_.resize) {
+        table_.rejects.push_back({place, fmt::format("{} x {} pixels, expected {} x {} (resize?)",
+                                                     image.height, image.width, height, width)});
+        return;
+      }
+      image = resize_image(image, height, width);
+    }
+    if (table_.image[2] != image.channels) set_shape(height, width);
+    RawRow& row = table_.rows.emplace_back();
+    row.cells = {label};
+    row.image = std::move(image.bytes);
+    row.split = source_.split;
+    row.place = place;
+  }
+
+  const SourceConfig& source_;
+  std::string path_;
+  RawTable& table_;
+  Hasher hasher_;
+  i64 bytes_ = 0, pictures_ = 0;
+};
+
+}  // namespace
+
+void read_image_folder(const SourceConfig& source, const std::string& root, RawTable& table,
+                       nlohmann::json& lineage) {
+  FolderReader(source, root + "/" + source.path, table).run(lineage);
+}
+
+}  // namespace cohort

@@ -1,0 +1,165 @@
+#include "fields/image.h"
+
+#include <csetjmp>
+#include <cstdio>
+// After <cstdio>: jpeglib.h needs it.
+#include <jpeglib.h>
+#include <png.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace cohort {
+namespace {
+
+constexpr i64 kMostPixels = i64{1} << 26;
+
+void check_size(i64 height, i64 width) {
+  if (height < 1 || width < 1 || height > kMostPixels / width) {
+    fail(Exit::data, "picture of {} x {} pixels, expected 1 to {} pixels", height, width,
+         kMostPixels);
+  }
+}
+
+struct JpegJob {
+  jpeg_decompress_struct info;
+  jpeg_error_mgr errors;
+  std::jmp_buf jump;
+  char message[JMSG_LENGTH_MAX];
+  const std::string* file;
+  Image* image;
+};
+
+JpegJob& job_of(j_common_ptr info) { return *static_cast<JpegJob*>(info->client_data); }
+
+[[noreturn]] void jpeg_failed(j_common_ptr info) {
+  JpegJob& job = job_of(info);
+  info->err->format_message(info, job.message);
+  std::longjmp(job.jump, 1);
+}
+// Level -1 is a warning: damaged data that the library would paper over.
+void jpeg_message(j_common_ptr info, int level) {
+  if (level < 0) jpeg_failed(info);
+}
+
+bool jpeg_header(JpegJob& job) {
+  if (setjmp(job.jump) != 0) return false;
+  jpeg_create_decompress(&job.info);
+  jpeg_mem_src(&job.info, reinterpret_cast<const unsigned char*>(job.file->data()),
+               static_cast<unsigned long>(job.file->size()));
+  jpeg_read_header(&job.info, TRUE);
+  job.info.out_color_space = job.image->channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  return true;
+}
+
+bool jpeg_rows(JpegJob& job) {
+  if (setjmp(job.jump) != 0) return false;
+  jpeg_start_decompress(&job.info);
+  while (job.info.output_scanline < job.info.output_height) {
+    const std::size_t stride = static_cast<std::size_t>(job.image->width * job.image->channels);
+    JSAMPROW row = reinterpret_cast<JSAMPROW>(job.image->bytes.data()) +
+                   stride * job.info.output_scanline;
+    jpeg_read_scanlines(&job.info, &row, 1);
+  }
+  jpeg_finish_decompress(&job.info);
+  return true;
+}
+
+Image decode_jpeg(const std::string& file, i64 channels) {
+  Image image;
+  image.channels = channels;
+  JpegJob job;
+  std::memset(&job, 0, sizeof job);
+  job.file = &file;
+  job.image = &image;
+  job.info.err = jpeg_std_error(&job.errors);
+  job.info.client_data = &job;
+  job.errors.error_exit = jpeg_failed;
+  job.errors.emit_message = jpeg_message;
+  struct Guard {
+    jpeg_decompress_struct* info;
+    ~Guard() { jpeg_destroy_decompress(info); }
+  } guard{&job.info};
+  if (!jpeg_header(job)) fail(Exit::data, "damaged JPEG: {}", job.message);
+  image.height = job.info.image_height;
+  image.width = job.info.image_width;
+  check_size(image.height, image.width);
+  image.bytes.resize(static_cast<std::size_t>(image.height * image.width * channels));
+  if (!jpeg_rows(job)) fail(Exit::data, "damaged JPEG: {}", job.message);
+  return image;
+}
+
+Image decode_png(const std::string& file, i64 channels) {
+  png_image png;
+  std::memset(&png, 0, sizeof png);
+  png.version = PNG_IMAGE_VERSION;
+  struct Guard {
+    png_image* png;
+    ~Guard() { png_image_free(png); }
+  } guard{&png};
+  if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
+    fail(Exit::data, "damaged PNG: {}", png.message);
+  }
+  check_size(png.height, png.width);
+  png.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  Image image{png.height, png.width, channels, {}};
+  image.bytes.resize(static_cast<std::size_t>(image.height * image.width * channels));
+  const png_color black{0, 0, 0};
+  if (png_image_finish_read(&png, &black, image.bytes.data(), 0, nullptr) == 0) {
+    fail(Exit::data, "damaged PNG: {}", png.message);
+  }
+  return image;
+}
+
+// Where output pixel i reads: two neighbours and the weight of the second.
+struct Tap {
+  i64 first = 0, second = 0;
+  double weight = 0;
+};
+Tap tap(i64 i, i64 from, i64 to) {
+  const double at = (static_cast<double>(i) + 0.5) * static_cast<double>(from) /
+                        static_cast<double>(to) - 0.5;
+  const double low = std::floor(at);
+  const i64 first = static_cast<i64>(low);
+  return {std::clamp<i64>(first, 0, from - 1), std::clamp<i64>(first + 1, 0, from - 1), at - low};
+}
+
+}  // namespace
+
+Image decode_image(const std::string& file, i64 channels) {
+  COHORT_CHECK(channels == 1 || channels == 3, "channels of a picture");
+  if (file.starts_with("\xff\xd8")) return decode_jpeg(file, channels);
+  if (file.starts_with("\x89PNG")) return decode_png(file, channels);
+  fail(Exit::data, "neither JPEG nor PNG by its first bytes ({} bytes)", file.size());
+}
+
+Image resize_image(const Image& image, i64 height, i64 width) {
+  check_size(height, width);
+  const i64 channels = image.channels;
+  Image out{height, width, channels, {}};
+  out.bytes.reserve(static_cast<std::size_t>(height * width * channels));
+  const auto pixel = [&](i64 y, i64 x, i64 c) {
+    const std::size_t at = static_cast<std::size_t>((y * image.width + x) * channels + c);
+    return static_cast<double>(static_cast<unsigned char>(image.bytes[at]));
+  };
+  for (i64 y = 0; y < height; ++y) {
+    const Tap v = tap(y, image.height, height);
+    for (i64 x = 0; x < width; ++x) {
+      const Tap h = tap(x, image.width, width);
+      for (i64 c = 0; c < channels; ++c) {
+        const double top = pixel(v.first, h.first, c) * (1 - h.weight) +
+                           pixel(v.first, h.second, c) * h.weight;
+        const double low = pixel(v.second, h.first, c) * (1 - h.weight) +
+                           pixel(v.second, h.second, c) * h.weight;
+        const double value = top * (1 - v.weight) + low * v.weight;
+        out.bytes.push_back(static_cast<char>(static_cast<unsigned char>(value + 0.5)));
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace cohort

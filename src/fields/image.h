@@ -1,0 +1,21 @@
+// JPEG and PNG pictures to bytes.
+#pragma once
+#include <string>
+
+#include "base/types.h"
+
+namespace cohort {
+
+struct Image {
+  i64 height = 0, width = 0, channels = 0;
+  std::string bytes;  // u8 [height, width, channels]
+};
+// Decodes a whole JPEG or PNG file, told apart by its first bytes; channels is 1 (grey) or 3 (RGB).
+// 16-bit samples become 8 bits, transparent pixels lie over black. A picture that the libraries
+// only decode with warnings about its data counts as damaged. Errors: Exit::data with the reason
+// (no file name).
+Image decode_image(const std::string& file, i64 channels);
+// Bilinear, pixel centres at (i + 0.5), edges repeated, rounded to nearest.
+Image resize_image(const Image& image, i64 height, i64 width);
+
+}  // namespace cohort
