@@ -25,7 +25,9 @@ PlanConfig plan_config(const Job& job, int rank) {
   PlanConfig config;
   config.global_batch = global_batch;
   config.micro_batches = job.micro_batches;
-  const i64 share = (global_batch + job.world - 1) / job.world + 1;  // one row is always padding
+  // As the trainer does it: ranks differ in capacity. Odd ranks have a row that is always padding.
+  const Range own = owned_positions(global_batch, rank, job.world);
+  const i64 share = own.end - own.begin + rank % 2;
   config.rows = (share + job.micro_batches - 1) / job.micro_batches;
   config.train = true;
   config.seed = 5;

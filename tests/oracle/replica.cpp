@@ -87,7 +87,7 @@ std::string test_name(std::string name) {
 }
 
 Replica::Replica(Device& device, const Graph& graph, const PlanConfig& config)
-    : device_(device), graph_(graph), train_(config.train) {
+    : device_(device), graph_(graph) {
   state_ = std::make_unique<ModelState>(device, graph, row_capacities(graph, config.global_batch),
                                         config.train);
   state_->initialise(config.seed);

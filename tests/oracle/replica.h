@@ -42,7 +42,6 @@ class Replica {
  private:
   Device& device_;
   const Graph& graph_;
-  bool train_;
   std::unique_ptr<ModelState> state_;
   std::unique_ptr<Plan> plan_;
 };
