@@ -1,0 +1,87 @@
+# Sourced by the scripts beside it, which are called as: SCRIPT COHORT SOURCE_FOLDER MPIEXEC
+set -u
+[ $# = 3 ] || { echo "usage: $0 COHORT SOURCE_FOLDER MPIEXEC" >&2; exit 2; }
+COHORT=$1
+CONFIGS=$2/configs
+SHARDS=$2/shards
+MPIEXEC=$3
+WORK=$(mktemp -d)
+cd "$WORK" || exit 1
+SET=$WORK/sets
+RUNS=$WORK/runs
+LOG=$WORK/log
+
+# The ranks of this test, by what /proc says: one process id a line.
+ranks() {
+  local folder
+  for folder in /proc/[0-9]*; do
+    [ "$(cat "$folder/comm" 2>/dev/null)" = cohort ] || continue
+    tr '\0' ' ' <"$folder/cmdline" 2>/dev/null | grep -qF "$WORK" && echo "${folder#/proc/}"
+  done
+  return 0
+}
+
+finish() {
+  local status=$? left
+  left=$(ranks)
+  [ -z "$left" ] || kill -9 $left 2>/dev/null
+  cd / && rm -rf "$WORK"
+  exit "$status"
+}
+trap finish EXIT
+
+die() {
+  echo "FAILED: $*" >&2
+  if [ -s "$LOG" ]; then
+    echo "--- the last command said:" >&2
+    tail -n 30 "$LOG" >&2
+  fi
+  exit 1
+}
+
+# expect STATUS COMMAND...: runs it with its output in $LOG.
+expect() {
+  local wanted=$1 status
+  shift
+  timeout 100 "$@" >"$LOG" 2>&1
+  status=$?
+  [ "$status" = "$wanted" ] || die "exit $status instead of $wanted: $*"
+}
+
+# expect_failure COMMAND...: any exit but 0; a hang is a failure of the test.
+expect_failure() {
+  local status
+  timeout 30 "$@" >"$LOG" 2>&1
+  status=$?
+  [ "$status" != 0 ] || die "should have failed: $*"
+  [ "$status" != 124 ] || die "still running after 30 s: $*"
+}
+
+says() { grep -qF -- "$1" "$LOG" || die "does not say: $1"; }
+
+same() { cmp -- "$1" "$2" >"$LOG" 2>&1 || die "$1 and $2 differ"; }
+
+# shard NAME...: demo data, and a shard set of each.
+shard() {
+  local name
+  expect 0 "$COHORT" shard --demo "$WORK/raw"
+  for name in "$@"; do
+    expect 0 "$COHORT" shard "$SHARDS/demo-$name.yaml" root="$WORK/raw" output="$SET/$name"
+  done
+}
+
+# wait_for_step RUN STEP: until a checkpoint of this step or a later one exists.
+wait_for_step() {
+  local i folder step
+  for ((i = 0; i < 3000; i++)); do
+    for folder in "$RUNS/$1"/checkpoints/step-*[0-9]; do
+      step=${folder##*-}
+      case $step in
+        *[!0-9]*) continue ;;
+      esac
+      [ "$((10#$step))" -lt "$2" ] || return 0
+    done
+    sleep 0.02
+  done
+  die "no checkpoint of step $2 in $1"
+}
