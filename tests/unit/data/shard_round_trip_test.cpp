@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -76,6 +77,47 @@ TEST(ShardRoundTrip, EveryFlippedByteIsAnErrorOrHarmless) {
   }
   std::ofstream(path, std::ios::binary) << good.substr(0, good.size() / 2);
   EXPECT_THROW(ShardSet::open(folder + "/set"), Error);
+}
+
+TEST(ShardRoundTrip, KeysWithoutMeaningAreErrorsWithTheirPlace) {
+  const std::string folder = prepare("keys", "seq,y\n1,0\n");
+  for (const char* key : {"fields.0.words=space", "fields.1.width=2", "sources.0.resize=true",
+                          "fields.0.dense=false"}) {
+    try {
+      shard(folder + "/r.yaml", {key});
+      ADD_FAILURE() << "accepted " << key;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), Exit::usage) << key;
+    }
+  }
+}
+
+TEST(ShardRoundTrip, ParquetIsRefusedWithTheWayOut) {
+  const std::string folder = prepare("parquet", "seq,y\n1,0\n");
+  try {
+    shard(folder + "/r.yaml", {"sources.0.path=a.parquet"});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("to_csv"), std::string::npos) << error.what();
+  }
+}
+
+TEST(ShardRoundTrip, H5pyReadsTheSameValues) {
+  const char* python = std::getenv("COHORT_TEST_PYTHON");
+  if (python == nullptr || *python == 0) GTEST_SKIP() << "COHORT_TEST_PYTHON is not set";
+  const std::string run = std::string(python) + " -c ";
+  if (std::system((run + "'import h5py' 2> /dev/null").c_str()) != 0) {
+    GTEST_SKIP() << python << " has no h5py";
+  }
+  const std::string folder = prepare("h5py", "seq,y\n1 2.5,0\n\"\",2\n3,1\n");
+  shard(folder + "/r.yaml", {"rows_per_shard=4"});
+  const std::string script =
+      "\"import h5py; f = h5py.File('" + folder + "/set/train-00000.h5'); g = f['fields/seq']\n"
+      "rows = [list(g['values'][o:o+n].ravel()) for o, n in zip(g['offsets'], g['lengths'])]\n"
+      "assert rows == [[1, 2.5], [], [3]], rows\n"
+      "assert f['row_id'][:].tolist() == [0, 1, 2]\n"
+      "assert f['fields/y'][:].ravel().tolist() == [0, 2, 1]\"";
+  EXPECT_EQ(std::system((run + script).c_str()), 0) << script;
 }
 
 }  // namespace

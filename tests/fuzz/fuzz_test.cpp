@@ -1,0 +1,174 @@
+// Mutated input of every reader: a fixed number of cases from fixed seeds. Only Error may come out.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/rng.h"
+#include "data/recipe.h"
+#include "data/shard_command.h"
+#include "data/shard_set.h"
+#include "fields/csv.h"
+#include "fields/idx.h"
+#include "fields/image.h"
+#include "store/files.h"
+
+namespace cohort {
+namespace {
+
+// Flips, inserts, removes, repeats or cuts at one to four places.
+std::string mutate(std::string text, Stream& random) {
+  for (i64 edits = 1 + random.below(4); edits > 0 && !text.empty(); --edits) {
+    const std::size_t at = static_cast<std::size_t>(random.below(static_cast<i64>(text.size())));
+    const std::size_t length = static_cast<std::size_t>(1 + random.below(8));
+    const char byte = static_cast<char>(random.below(256));
+    switch (random.below(6)) {
+      case 0: text[at] = byte; break;
+      case 1: text[at] = static_cast<char>(text[at] ^ (1 << random.below(8))); break;
+      case 2: text.insert(at, length, byte); break;
+      case 3: text.erase(at, length); break;
+      case 4: text.insert(at, text.substr(at, length)); break;
+      default: if (random.below(4) == 0) text.resize(at); break;
+    }
+  }
+  return text;
+}
+
+// Runs `use` on `cases` mutations; at least some of them must be refused where `refuses`.
+void fuzz(const std::string& good, i64 cases, bool refuses,
+          const std::function<void(const std::string&)>& use) {
+  i64 errors = 0;
+  Stream random(mix_key(7, name_key(good)));
+  for (i64 i = 0; i < cases; ++i) {
+    const std::string bad = mutate(good, random);
+    SCOPED_TRACE(testing::Message() << "case " << i);
+    try {
+      use(bad);
+    } catch (const Error& error) {
+      EXPECT_STRNE(error.what(), "");
+      ++errors;
+    } catch (const std::exception& other) {
+      ADD_FAILURE() << "not an Error: " << other.what();
+    }
+  }
+  if (refuses) {
+    EXPECT_GT(errors, 0);
+  }
+}
+
+std::string scratch(const std::string& name) {
+  const std::string folder = testing::TempDir() + "fuzz_" + name;
+  real_files().remove(folder);
+  real_files().make_folder(folder);
+  return folder;
+}
+
+std::string data_file(const std::string& name) {
+  const char* folder = std::getenv("COHORT_TEST_DATA");
+  if (folder == nullptr || !real_files().exists(std::string(folder) + "/" + name)) return "";
+  return real_files().read(std::string(folder) + "/" + name);
+}
+
+std::string recipe_text(const std::string& folder) {
+  return "root: " + folder + "\noutput: " + folder +
+         "/set\norder: keep\nrows_per_block: 2\nsources: [{path: a.csv}]\nfields:\n"
+         "  - {name: seq, kind: numbers}\n  - {name: y, kind: label, classes: 3}\n";
+}
+
+std::string small_set(const std::string& name) {
+  const std::string folder = scratch(name);
+  write_atomically(real_files(), folder + "/a.csv", "seq,y\n1 2.5,0\n4,2\n3,1\n");
+  write_atomically(real_files(), folder + "/r.yaml", recipe_text(folder));
+  shard(folder + "/r.yaml", {});
+  return folder + "/set";
+}
+
+void open_and_verify(const std::string& path) { ShardSet::open(path)->verify(); }
+
+TEST(Fuzz, Csv) {
+  fuzz("a,b,c\r\n1,\"x\"\"y\nz\",\xc3\xa9\n\"\",,3\n", 20000, false, [](const std::string& text) {
+    for (bool quotes : {true, false}) {
+      std::size_t bytes = 0;
+      parse_csv(text, ',', quotes, [&](const CsvRecord& record) {
+        for (const std::string& cell : record.cells) bytes += valid_utf8(cell) ? cell.size() : 0;
+      });
+      EXPECT_LE(bytes, text.size());
+    }
+  });
+}
+
+TEST(Fuzz, Idx) {
+  const std::string path = scratch("idx") + "/a.idx";
+  std::string good("\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x03", 16);
+  good += "abcdefghijkl";
+  fuzz(good, 500, true, [&](const std::string& bytes) {
+    write_atomically(real_files(), path, bytes);
+    const IdxArray array = read_idx(path);
+    EXPECT_EQ(count(array.shape), static_cast<i64>(array.bytes.size()));
+  });
+}
+
+TEST(Fuzz, Pictures) {
+  for (const char* name : {"pngsuite/basn3p08.png", "pngsuite/basi6a16.png",
+                           "cifar10-jpeg/train/airplane/0000.jpg"}) {
+    const std::string good = data_file(name);
+    if (good.empty()) GTEST_SKIP() << "COHORT_TEST_DATA has no " << name;
+    fuzz(good, 1500, true, [](const std::string& bytes) { decode_image(bytes, 3); });
+  }
+}
+
+TEST(Fuzz, ManifestBytes) {
+  const std::string set = small_set("manifest"), path = set + "/manifest.json";
+  fuzz(real_files().read(path), 400, true, [&](const std::string& text) {
+    write_atomically(real_files(), path, text);
+    open_and_verify(set);
+  });
+}
+
+TEST(Fuzz, ManifestValuesUnderAGoodChecksum) {
+  const std::string set = small_set("values"), path = set + "/manifest.json";
+  const nlohmann::json good = nlohmann::json::parse(real_files().read(path)).flatten();
+  const std::vector<nlohmann::json> values{nullptr, -1, 0, 7, 1e300, "x", "", true,
+                                           std::int64_t{1} << 62, nlohmann::json::array(),
+                                           nlohmann::json::object()};
+  for (auto it = good.begin(); it != good.end(); ++it) {
+    for (const nlohmann::json& value : values) {
+      SCOPED_TRACE(it.key() + " = " + value.dump());
+      nlohmann::json bad = good.unflatten();
+      bad[nlohmann::json::json_pointer(it.key())] = value;
+      bad.erase("manifest_checksum");
+      bad["manifest_checksum"] = to_hex(hash_text(bad.dump()));
+      write_atomically(real_files(), path, bad.dump());
+      try {
+        open_and_verify(set);
+      } catch (const Error& error) {
+        EXPECT_STRNE(error.what(), "");
+      } catch (const std::exception& other) {
+        ADD_FAILURE() << "not an Error: " << other.what();
+      }
+    }
+  }
+}
+
+TEST(Fuzz, ShardFile) {
+  const std::string set = small_set("shard"), path = set + "/train-00000.h5";
+  const std::string good = real_files().read(path);
+  fuzz(good, 400, true, [&](const std::string& bytes) {
+    std::string same_size = bytes;
+    same_size.resize(good.size());
+    write_atomically(real_files(), path, same_size);
+    open_and_verify(set);
+  });
+}
+
+TEST(Fuzz, Recipe) {
+  fuzz(recipe_text("raw"), 3000, true, [](const std::string& text) {
+    Recipe recipe;
+    Binder::read(Document::parse(text, "r.yaml"), recipe);
+  });
+}
+
+}  // namespace
+}  // namespace cohort
