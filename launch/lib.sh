@@ -115,7 +115,7 @@ generator() {
 }
 
 # Warnings do not stop the build of a user whose compiler knows more of them than ours.
-CONFIGURE_OPTIONS=(-DCMAKE_BUILD_TYPE=Release -DCOHORT_WERROR=OFF)
+CONFIGURE_OPTIONS=(-DCMAKE_BUILD_TYPE=Release)
 
 # configure_and_build [TARGET...]
 configure_and_build() {

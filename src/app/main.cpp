@@ -3,6 +3,7 @@
 #include <csignal>
 #include <functional>
 
+#include "app/bench.h"
 #include "app/commands.h"
 #include "app/compare.h"
 #include "app/inspect.h"
@@ -75,6 +76,7 @@ struct Options {
   InspectOptions inspect;
   VerifyOptions verify;
   CompareOptions compare;
+  BenchOptions bench;
 };
 
 void add_overrides(CLI::App* verb, std::vector<std::string>& overrides) {
@@ -120,6 +122,17 @@ void add_data_verbs(CLI::App& app, Options& o, Job& job) {
   compare->callback([&] { job = [&o] { return run_compare(o.compare); }; });
 }
 
+void add_bench(CLI::App& app, Options& o, Job& job) {
+  CLI::App* bench = app.add_subcommand("bench", "training-step throughput on this machine");
+  bench->footer("Example: cohort bench behavior-seed image-seed --threads 2");
+  bench->add_option("workloads", o.bench.workloads, "which; all by default");
+  bench->add_option("--threads", o.bench.threads, "compute threads")->capture_default_str();
+  bench->add_option("--isa", o.bench.isa, "auto, baseline, avx2, avx512")->capture_default_str();
+  bench->add_option("--seconds", o.bench.seconds, "per workload")->capture_default_str();
+  bench->add_flag("--json", o.bench.json, "machine-readable");
+  bench->callback([&] { job = [&o] { return run_bench(o.bench); }; });
+}
+
 void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
   CLI::App* train = app.add_subcommand("train", "train, alone or under mpirun");
   train->footer("Example: mpirun -n 2 cohort train configs/image-cnn.yaml train.epochs=2");
@@ -148,6 +161,7 @@ int main(int argc, char** argv) {
   Job job;
   RankJob rank_job;
   add_data_verbs(app, options, job);
+  add_bench(app, options, job);
   add_rank_verbs(app, options, rank_job);
   try {
     app.parse(argc, argv);

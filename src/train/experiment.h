@@ -35,7 +35,7 @@ struct TrainConfig {
   std::string early_stop_metric; // empty: the first of `metrics`, or the loss
   i64 checkpoint_every_steps = 0;   // 0: at the end of epochs
   i64 keep_last = 2;             // checkpoints kept beside the best
-  i64 log_every_steps = 10;
+  i64 log_every_steps = 50;
   std::string device = "cpu";    // cpu, reference
   i64 threads = 0;               // compute threads of a rank; 0: the cores there are per rank
   std::string isa = "auto";      // auto, or the highest instruction set to use
