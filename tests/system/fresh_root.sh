@@ -67,7 +67,7 @@ exec unshare --mount --uts --pid --fork --propagation private bash -euc '
   mount --rbind /sys "$fresh/sys"
   mount --rbind /dev "$fresh/dev"
   hostname fresh
-  settings=(HOME=/home PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
+  settings=(HOME=/cohort PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
   for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY TERM; do
     [ -z "${!name:-}" ] || settings+=("$name=${!name}")
   done

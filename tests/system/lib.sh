@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts beside it, which are called as: SCRIPT COHORT SOURCE_FOLDER MPIEXEC
 set -u
 [ $# = 3 ] || { echo "usage: $0 COHORT SOURCE_FOLDER MPIEXEC" >&2; exit 2; }
