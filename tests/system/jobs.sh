@@ -4,7 +4,7 @@
 
 train_options() { echo data.shards="$SET/$1" runs="$RUNS" train.epochs=1 train.threads=1; }
 
-# train_eval SET CONFIG: on 1, 2 and 3 ranks; scores equal whatever the ranks.
+# train_eval SET CONFIG: on 1, 2 and 3 ranks; ledger and scores equal whatever the ranks.
 train_eval() {
   local set=$1 config=$2 n
   expect 0 "$COHORT" train "$CONFIGS/$config.yaml" $(train_options "$set") name="$config-1"
