@@ -1,5 +1,5 @@
-// conv 3x3 + max pool 2x2 of one image, sixteen filters at a time, in registers: the four results of
-// a pool cell never reach memory. Included by kernels.cpp alone.
+// conv 3x3 + max pool 2x2 of one image, sixteen filters at a time, in registers: the four results
+// of a pool cell never reach memory. Included by kernels.cpp alone.
 #pragma once
 #include "device/cpu/kernels/table.h"
 

@@ -163,7 +163,8 @@ void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRul
 const cpu::KernelTable& table() {
   static constexpr cpu::KernelTable kernels = {
       add_bias,  relu,      tanh_all,     sigmoid_all, relu_back, tanh_back,
-      sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, lstm, lstm_back, adam};
+      sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, lstm,
+      lstm_back, adam};
   return kernels;
 }
 
