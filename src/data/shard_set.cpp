@@ -37,6 +37,8 @@ struct Shard {
   fail(Exit::data, "{}: expected {}, got {}: shard the data again", where, expected, got);
 }
 
+constexpr i64 kMostRowsPerBlock = i64{1} << 40;  // far from overflow
+
 class OpenShardSet : public ShardSet {
  public:
   explicit OpenShardSet(const std::string& path) : path_(path) {
@@ -181,7 +183,10 @@ class OpenShardSet : public ShardSet {
     }
     fields_ = manifest.at("fields").get<std::vector<Field>>();
     per_block_ = manifest.at("rows_per_block").get<i64>();
-    if (per_block_ < 1) refuse(path_ + "/manifest.json", "rows_per_block >= 1", "less");
+    if (per_block_ < 1 || per_block_ > kMostRowsPerBlock) {
+      refuse(path_ + "/manifest.json", fmt::format("rows_per_block 1 to {}", kMostRowsPerBlock),
+             std::to_string(per_block_));
+    }
     shuffled_ = manifest.at("order") == "hash";
     fingerprint_ = manifest.at("manifest_checksum").get<std::string>();
     for (const json& v : manifest.at("vocabularies")) {
