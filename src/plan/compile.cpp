@@ -148,7 +148,7 @@ bool Plan::Impl::sync_spans_ranks(const Needs& needs) const {
   return false;
 }
 
-void Plan::Impl::bind_gradients(i64 index, Call& call) {
+void Plan::Impl::bind_gradients(Call& call) {
   const Node& node = *call.node;
   for (i64 v : node.in) {
     const bool wanted = map.needs_gradient[static_cast<std::size_t>(v)] != 0;
@@ -162,19 +162,15 @@ void Plan::Impl::bind_gradients(i64 index, Call& call) {
     for (i64 v : node.out) call.d_out.push_back(gradient_view(v));
   for (std::size_t t = 0; t < state.tables.size(); ++t)
     if (!node.params.empty() && state.tables[t].param == node.params[0]) call.slots = slots[t];
-  (void)index;
 }
 
 void Plan::Impl::compile_pass(i64 index, Pass pass) {
   const Needs needs = device.needs(bind(index, Pass::forward, {}));
   Call call = bind(index, pass, needs);
-  if (pass == Pass::backward) bind_gradients(index, call);
+  if (pass == Pass::backward) bind_gradients(call);
   call.scratch = View{scratch.data, DType::u8, {scratch.count()}};
   const bool sync = !needs.sync.empty() && config.train;
-  if (sync) {
-    syncs.push_back(allocate(device, DType::f64, needs.sync));
-    call.sync = syncs.back();
-  }
+  if (sync) call.sync = allocate(device, DType::f64, needs.sync);
   if (sync && config.micro_batches > 1)
     fail(Exit::usage, "{}: batch norm takes its statistics over groups of the global batch and "
          "cannot be split: expected train.accumulate 1, got {}; lower train.global_batch instead",

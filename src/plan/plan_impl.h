@@ -40,7 +40,7 @@ struct Plan::Impl {
   void compile_nodes();
   Call bind(i64 node, Pass pass, const Needs& needs) const;
   void compile_pass(i64 node, Pass pass);
-  void bind_gradients(i64 node, Call& call);
+  void bind_gradients(Call& call);
   void cut_buckets();
   void mark_bucket_steps(const std::vector<i64>& done_step);
   void compile_update();
@@ -75,7 +75,6 @@ struct Plan::Impl {
   std::vector<PlanStep> steps;
   std::vector<Bucket> buckets;
   std::vector<char> gradient_written;   // per value, while compiling backward
-  std::vector<View> syncs;
   std::vector<std::unique_ptr<Kernel>> norms, updates;
   double running_rows = 0;          // valid rows of the global batch, for running statistics
   std::vector<double> control;
