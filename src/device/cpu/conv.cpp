@@ -1,6 +1,7 @@
 // Convolutions as one GEMM per row over its unfolded taps; conv1d is the case of one column. A
-// fused max pool keeps the place of each maximum (i32, -1: none) for the backward pass.
-#include "device/cpu/cpu_impl.h"
+// fused max pool keeps the place of each maximum (i32) for the backward pass. Common fused cases
+// have files of their own.
+#include "device/cpu/conv_impl.h"
 
 namespace cohort::cpu {
 namespace {
@@ -10,11 +11,10 @@ struct Window {
   Activation activation;
   i64 height, width, channels, out_height, out_width, filters;
   i64 kernel_h, kernel_w, stride, pad_h, pad_w;
-  i64 pool;                    // 0: none, -1: over time
+  i64 pool;                    // 0: none
   i64 places() const { return out_height * out_width; }
   i64 taps() const { return kernel_h * kernel_w * channels; }
   i64 outputs() const {
-    if (pool < 0) return 1;
     return pool == 0 ? places() : (out_height / pool) * (out_width / pool);
   }
   i64 valid_places(i64 r) const {
@@ -33,7 +33,7 @@ struct Window {
 Window window_of(const Call& c, const Conv1d& op) {
   const Shape& in = c.in[0].shape;
   return {c, op.activation, in[1], 1, in[2], in[1] - op.width + 1, 1, op.filters,
-          op.width, 1, 1, 0, 0, op.max_over_time ? -1 : 0};
+          op.width, 1, 1, 0, 0, 0};
 }
 
 Window window_of(const Call& c, const Conv2d& op) {
@@ -72,18 +72,16 @@ void each_tap(const Window& w, i64 r, i64 places, Use use) {
 void unfold(const Window& w, i64 r, i64 places, float* to) {
   const float* in = real(w.c.in[0]) + r * w.height * w.width * w.channels;
   each_tap(w, r, places, [&](i64 at, i64 from) {
-    for (i64 k = 0; k < w.channels; ++k) to[at + k] = from < 0 ? 0 : in[from + k];
+    const auto bytes = static_cast<std::size_t>(w.channels) * sizeof(float);
+    if (from < 0)
+      std::memset(to + at, 0, bytes);
+    else
+      std::memcpy(to + at, in + from, bytes);
   });
 }
 
-// Column (of places() results) of output q: use(k-th place) until it returns the best one.
-i64 best_place(const Window& w, const float* map, i64 q, i64 filter, i64 valid) {
-  if (w.pool < 0) {
-    i64 best = valid > 0 ? 0 : -1;
-    for (i64 p = 1; p < valid; ++p)
-      if (map[p * w.filters + filter] > map[best * w.filters + filter]) best = p;
-    return best;
-  }
+// The place, among all of the map, of the greatest result of `filter` in pool cell q.
+i64 best_place(const Window& w, const float* map, i64 q, i64 filter) {
   const i64 columns = w.out_width / w.pool;
   const i64 corner = q / columns * w.pool * w.out_width + q % columns * w.pool;
   i64 best = corner;
@@ -94,15 +92,15 @@ i64 best_place(const Window& w, const float* map, i64 q, i64 filter, i64 valid) 
   return best;
 }
 
-void pool_row(const Window& w, const float* map, i64 r, i64 valid) {
+void pool_row(const Window& w, const float* map, i64 r) {
   const i64 n = w.outputs() * w.filters;
   float* out = real(w.c.out[0]) + r * n;
   i32* saved = reinterpret_cast<i32*>(w.c.saved.data) + r * n;
   for (i64 q = 0; q < w.outputs(); ++q)
     for (i64 f = 0; f < w.filters; ++f) {
-      const i64 best = best_place(w, map, q, f, valid);
+      const i64 best = best_place(w, map, q, f);
       saved[q * w.filters + f] = static_cast<i32>(best);
-      out[q * w.filters + f] = best < 0 ? 0 : map[best * w.filters + f];
+      out[q * w.filters + f] = map[best * w.filters + f];
     }
 }
 
@@ -119,7 +117,7 @@ void convolve(Context& x, const Window& w) {
       x.kernels.add_bias(map, real(w.c.param[1]), valid, w.filters);
       activate(x, w.activation, map, valid * w.filters);
       if (w.pool)
-        pool_row(w, map, r, valid);
+        pool_row(w, map, r);
       else
         std::fill_n(map + valid * w.filters, (w.places() - valid) * w.filters, 0.0f);
     }
@@ -136,7 +134,6 @@ void row_gradient(Context& x, const Window& w, i64 r, i64 valid, float* map) {
   std::fill_n(map, valid * w.filters, 0.0f);
   const i32* saved = reinterpret_cast<const i32*>(w.c.saved.data) + r * n;
   for (i64 k = 0; k < n; ++k) {
-    if (saved[k] < 0) continue;
     float d;
     activate_back(x, w.activation, &d, dy + k, y + k, 1);
     map[saved[k] * w.filters + k % w.filters] = d;
@@ -185,14 +182,23 @@ Needs needs_of(const Window& w, i64 threads) {
 }  // namespace
 
 Needs needs(const Call& c, const Conv1d& op, i64 threads) {
-  return needs_of(window_of(c, op), threads);
+  return op.max_over_time ? text_needs(c, op, threads) : needs_of(window_of(c, op), threads);
 }
 Needs needs(const Call& c, const Conv2d& op, i64 threads) {
-  return needs_of(window_of(c, op), threads);
+  return is_conv_pool(c, op) ? conv_pool_needs(c, op, threads)
+                             : needs_of(window_of(c, op), threads);
 }
-void forward(Context& x, const Call& c, const Conv1d& op) { convolve(x, window_of(c, op)); }
-void backward(Context& x, const Call& c, const Conv1d& op) { convolve_back(x, window_of(c, op)); }
-void forward(Context& x, const Call& c, const Conv2d& op) { convolve(x, window_of(c, op)); }
-void backward(Context& x, const Call& c, const Conv2d& op) { convolve_back(x, window_of(c, op)); }
+void forward(Context& x, const Call& c, const Conv1d& op) {
+  op.max_over_time ? text_forward(x, c, op) : convolve(x, window_of(c, op));
+}
+void backward(Context& x, const Call& c, const Conv1d& op) {
+  op.max_over_time ? text_backward(x, c, op) : convolve_back(x, window_of(c, op));
+}
+void forward(Context& x, const Call& c, const Conv2d& op) {
+  is_conv_pool(c, op) ? conv_pool_forward(x, c, op) : convolve(x, window_of(c, op));
+}
+void backward(Context& x, const Call& c, const Conv2d& op) {
+  is_conv_pool(c, op) ? conv_pool_backward(x, c, op) : convolve_back(x, window_of(c, op));
+}
 
 }  // namespace cohort::cpu

@@ -97,17 +97,25 @@ void run_update(Context& x, const RowUpdate& u) {
   });
 }
 
-void run_norm(Context&, const NormCall& call) {
-  double sum = 0;
+// Blocks of fixed size are summed one by one and then in order: the same for any thread count.
+void run_norm(Context& x, const NormCall& call) {
+  constexpr i64 block = 1 << 16, batch = 256;
+  double total = 0, parts[batch];
   for (const View& range : call.ranges) {
-    i64 n = range.count();
-    if (call.active_rows) n = *call.active_rows * range.shape[1];
-    const float* g = real(range);
-    double part[8] = {};
-    for (i64 k = 0; k < n; ++k) part[k % 8] += static_cast<double>(g[k]) * g[k];
-    for (const double p : part) sum += p;
+    const i64 n = call.active_rows ? *call.active_rows * range.shape[1] : range.count();
+    const i64 blocks = (n + block - 1) / block;
+    for (i64 from = 0; from < blocks; from += batch) {
+      const i64 here = std::min(batch, blocks - from);
+      sharded(x, here, [&](int, i64 first, i64 end) {
+        for (i64 k = first; k < end; ++k) {
+          const i64 at = (from + k) * block;
+          parts[k] = x.kernels.sum_squares(real(range) + at, std::min(block, n - at));
+        }
+      });
+      for (i64 k = 0; k < here; ++k) total += parts[k];
+    }
   }
-  *call.out.as<double>() = sum;
+  *call.out.as<double>() = total;
 }
 
 }  // namespace cohort::cpu

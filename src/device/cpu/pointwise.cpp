@@ -7,47 +7,63 @@ namespace cohort::cpu {
 
 namespace {
 
-double raw_at(const View& view, i64 index) {
-  switch (view.dtype) {
-    case DType::f32: return view.as<float>()[index];
-    case DType::f64: return view.as<double>()[index];
-    case DType::i32: return view.as<i32>()[index];
-    case DType::i64: return static_cast<double>(view.as<cohort::i64>()[index]);
-    case DType::u8: return view.as<cohort::u8>()[index];
-  }
-  return 0;
-}
-
 i32 id_at(const View& view, i64 index) {
   if (view.dtype == DType::i64) return static_cast<i32>(view.as<cohort::i64>()[index]);
   return view.as<i32>()[index];
 }
 
+// Values [first, end) of the field, scaled and normalised by channel.
+template <class Raw>
+void read_real(const Call& c, const Ingest& op, i64 first, i64 end) {
+  const Raw* from = c.in[0].as<Raw>();
+  float* to = real(c.out[0]);
+  const i64 channels = last(c.out[0].shape);
+  if (op.mean.empty()) {
+    for (i64 k = first; k < end; ++k)
+      to[k] = static_cast<float>(static_cast<double>(from[k]) * op.scale);
+    return;
+  }
+  for (i64 k = first; k < end; k += channels)
+    for (i64 j = 0; j < std::min(channels, end - k); ++j) {
+      const auto channel = static_cast<std::size_t>(j);
+      const double x = static_cast<double>(from[k + j]) * op.scale;
+      to[k + j] = static_cast<float>((x - op.mean[channel]) * op.inv_std[channel]);
+    }
+}
+
+void read_any(const Call& c, const Ingest& op, i64 first, i64 end) {
+  switch (c.in[0].dtype) {
+    case DType::f32: return read_real<float>(c, op, first, end);
+    case DType::f64: return read_real<double>(c, op, first, end);
+    case DType::i32: return read_real<i32>(c, op, first, end);
+    case DType::i64: return read_real<cohort::i64>(c, op, first, end);
+    case DType::u8: return read_real<cohort::u8>(c, op, first, end);
+  }
+}
+
+void ingest_row(const Call& c, const Ingest& op, i64 r) {
+  const View& out = c.out[0];
+  const i64 n = row_size(out), capacity = out.shape.size() > 1 ? out.shape[1] : 1;
+  const bool ragged = !c.lengths.empty() && c.lengths[0].data;
+  i64 used = n;
+  if (ragged)
+    used = std::min<i64>(c.lengths[0].as<i32>()[r], capacity) * (n / std::max<i64>(capacity, 1));
+  if (r >= valid_rows(c)) used = 0;
+  if (out.dtype == DType::i32) {
+    for (i64 k = r * n; k < (r + 1) * n; ++k)
+      out.as<i32>()[k] = k < r * n + used ? id_at(c.in[0], k) : -1;
+    return;
+  }
+  read_any(c, op, r * n, r * n + used);
+  std::fill_n(real(out) + r * n + used, n - used, 0.0f);
+}
+
 }  // namespace
 
-void forward(Context&, const Call& c, const Ingest& op) {
-  const View& raw = c.in[0];
-  const View& out = c.out[0];
-  const i64 n = row_size(out), channels = last(out.shape);
-  const bool ids = out.dtype == DType::i32;
-  const i64 capacity = out.shape.size() > 1 ? out.shape[1] : 1;
-  const i64 per_step = n / std::max<i64>(capacity, 1);
-  for (i64 r = 0; r < c.rows; ++r) {
-    const bool ragged = !c.lengths.empty() && c.lengths[0].data;
-    i64 end = ragged ? std::min<i64>(c.lengths[0].as<i32>()[r], capacity) * per_step : n;
-    if (r >= valid_rows(c)) end = 0;
-    for (i64 k = 0; k < n; ++k) {
-      const i64 at = r * n + k;
-      if (ids) {
-        out.as<i32>()[at] = k < end ? id_at(raw, at) : -1;
-        continue;
-      }
-      double x = k < end ? raw_at(raw, at) * op.scale : 0;
-      const auto channel = static_cast<std::size_t>(k % channels);
-      if (k < end && !op.mean.empty()) x = (x - op.mean[channel]) * op.inv_std[channel];
-      real(out)[at] = static_cast<float>(x);
-    }
-  }
+void forward(Context& x, const Call& c, const Ingest& op) {
+  sharded(x, c.rows, [&](int, i64 first, i64 end) {
+    for (i64 r = first; r < end; ++r) ingest_row(c, op, r);
+  });
 }
 void backward(Context&, const Call&, const Ingest&) {}
 
@@ -61,12 +77,14 @@ void forward(Context& x, const Call& c, const Activate& op) {
 void backward(Context& x, const Call& c, const Activate& op) {
   if (!begin_gradient(c, 0)) return;
   const i64 n = row_size(c.out[0]);
-  float block[256];
-  for (i64 at = 0; at < valid_rows(c) * n; at += 256) {
-    const i64 m = std::min<i64>(256, valid_rows(c) * n - at);
-    activate_back(x, op.activation, block, real(c.d_out[0]) + at, real(c.out[0]) + at, m);
-    x.kernels.add(real(c.d_in[0]) + at, block, m);
-  }
+  sharded(x, valid_rows(c) * n, [&](int, i64 first, i64 end) {
+    float block[256];
+    for (i64 at = first; at < end; at += 256) {
+      const i64 m = std::min<i64>(256, end - at);
+      activate_back(x, op.activation, block, real(c.d_out[0]) + at, real(c.out[0]) + at, m);
+      x.kernels.add(real(c.d_in[0]) + at, block, m);
+    }
+  });
 }
 
 namespace {
@@ -111,54 +129,67 @@ void backward(Context& x, const Call& c, const Dropout& op) {
           [&](int, i64 first, i64 end) { drop(c, op, c.d_out[0], c.d_in[0], true, first, end); });
 }
 
-void forward(Context&, const Call& c, const Concat&) {
+void forward(Context& x, const Call& c, const Concat&) {
   const View& out = c.out[0];
   const i64 width = last(out.shape), outer = valid_rows(c) * row_size(out) / width;
-  i64 offset = 0;
-  for (const View& in : c.in) {
-    const i64 w = last(in.shape);
-    for (i64 o = 0; o < outer; ++o)
-      std::copy_n(real(in) + o * w, w, real(out) + o * width + offset);
-    offset += w;
-  }
+  sharded(x, outer, [&](int, i64 first, i64 end) {
+    i64 offset = 0;
+    for (const View& in : c.in) {
+      const i64 w = last(in.shape);
+      for (i64 o = first; o < end; ++o)
+        std::copy_n(real(in) + o * w, w, real(out) + o * width + offset);
+      offset += w;
+    }
+  });
 }
-void backward(Context&, const Call& c, const Concat&) {
+void backward(Context& x, const Call& c, const Concat&) {
   const i64 width = last(c.out[0].shape), outer = valid_rows(c) * row_size(c.out[0]) / width;
   i64 offset = 0;
   for (std::size_t k = 0; k < c.in.size(); ++k) {
     const i64 w = last(c.in[k].shape);
     if (begin_gradient(c, k)) {
-      for (i64 i = 0; i < outer * w; ++i)
-        real(c.d_in[k])[i] += real(c.d_out[0])[i / w * width + offset + i % w];
+      sharded(x, outer, [&](int, i64 first, i64 end) {
+        for (i64 o = first; o < end; ++o)
+          x.kernels.add(real(c.d_in[k]) + o * w, real(c.d_out[0]) + o * width + offset, w);
+      });
     }
     offset += w;
   }
 }
 
-void forward(Context&, const Call& c, const Dot&) {
+void forward(Context& x, const Call& c, const Dot&) {
   const i64 n = row_size(c.in[0]);
-  for (i64 r = 0; r < valid_rows(c); ++r) {
-    double sum = 0;
-    for (i64 k = r * n; k < (r + 1) * n; ++k) sum += real(c.in[0])[k] * real(c.in[1])[k];
-    real(c.out[0])[r] = static_cast<float>(sum);
-  }
+  sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
+    for (i64 r = first; r < end; ++r) {
+      double sum = 0;
+      for (i64 k = r * n; k < (r + 1) * n; ++k) sum += real(c.in[0])[k] * real(c.in[1])[k];
+      real(c.out[0])[r] = static_cast<float>(sum);
+    }
+  });
 }
-void backward(Context&, const Call& c, const Dot&) {
+void backward(Context& x, const Call& c, const Dot&) {
   const i64 n = row_size(c.in[0]);
   for (std::size_t k = 0; k < 2; ++k) {
     if (!begin_gradient(c, k)) continue;
-    for (i64 i = 0; i < valid_rows(c) * n; ++i)
-      real(c.d_in[k])[i] += real(c.d_out[0])[i / n] * real(c.in[1 - k])[i];
+    sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
+      for (i64 r = first; r < end; ++r)
+        x.kernels.axpy(real(c.d_in[k]) + r * n, real(c.d_out[0])[r], real(c.in[1 - k]) + r * n, n);
+    });
   }
 }
 
-void forward(Context&, const Call& c, const Flatten&) {
-  std::copy_n(real(c.in[0]), valid_rows(c) * row_size(c.in[0]), real(c.out[0]));
+void forward(Context& x, const Call& c, const Flatten&) {
+  const i64 n = row_size(c.in[0]);
+  sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
+    std::copy_n(real(c.in[0]) + first * n, (end - first) * n, real(c.out[0]) + first * n);
+  });
 }
-void backward(Context&, const Call& c, const Flatten&) {
+void backward(Context& x, const Call& c, const Flatten&) {
   if (!begin_gradient(c, 0)) return;
-  for (i64 i = 0; i < valid_rows(c) * row_size(c.in[0]); ++i)
-    real(c.d_in[0])[i] += real(c.d_out[0])[i];
+  const i64 n = row_size(c.in[0]);
+  sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
+    x.kernels.add(real(c.d_in[0]) + first * n, real(c.d_out[0]) + first * n, (end - first) * n);
+  });
 }
 
 }  // namespace cohort::cpu

@@ -1,3 +1,4 @@
+#include "device/cpu/kernels/conv_pool.h"
 #include "device/cpu/kernels/table.h"
 
 namespace cohort::COHORT_ISA {
@@ -72,6 +73,32 @@ void axpy(float* to, float factor, const float* x, i64 n) {
   for (i64 k = 0; k < n; ++k) a[k] += factor * b[k];
 }
 
+double sum_squares(const float* x, i64 n) {
+  double part[16] = {};
+  i64 k = 0;
+  for (; k + 16 <= n; k += 16)
+    for (i64 j = 0; j < 16; ++j) part[j] += static_cast<double>(x[k + j]) * x[k + j];
+  for (; k < n; ++k) part[k % 16] += static_cast<double>(x[k]) * x[k];
+  double sum = 0;
+  for (const double p : part) sum += p;
+  return sum;
+}
+
+void max_rows(const float* x, i64 rows, i64 width, float* best_, i32* row_) {
+  float* __restrict best = best_;
+  i32* __restrict row = row_;
+  for (i64 k = 0; k < width; ++k) best[k] = x[k], row[k] = 0;
+  for (i64 r = 1; r < rows; ++r) {
+    const float* __restrict from = x + r * width;
+    const i32 here = static_cast<i32>(r);
+    for (i64 k = 0; k < width; ++k) {
+      const bool above = from[k] > best[k];
+      best[k] = above ? from[k] : best[k];
+      row[k] = above ? here : row[k];
+    }
+  }
+}
+
 void lstm(const GateStep& s) {
   const i64 H = s.units;
   float* __restrict i = s.gates;
@@ -136,7 +163,8 @@ void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRul
 const cpu::KernelTable& table() {
   static constexpr cpu::KernelTable kernels = {
       add_bias,  relu,      tanh_all,     sigmoid_all, relu_back, tanh_back,
-      sigmoid_back, add, axpy, lstm, lstm_back, adam};
+      sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, lstm,
+      lstm_back, adam};
   return kernels;
 }
 

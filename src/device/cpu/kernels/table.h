@@ -26,6 +26,24 @@ struct GateStepBack {
 struct AdamRule {
   float rate, beta1, beta2, epsilon, inverse_root_correction2, scale, decay, shrink;
 };
+// One image [height, width, channels] (channels 1 to 4) under 3x3 windows, each 2x2 of results
+// pooled. weight and its gradient: [9 * channels, stride], stride a multiple of 16 >= filters.
+struct ConvPool {
+  i64 cells_high, cells_wide, width, channels, filters, stride;
+  const float* in;
+  const float* weight;
+  const float* bias;    // [filters]
+  float* out;           // [cells, filters]: greatest of the four, bias added
+  u8* choice;           // which of the four, row by row; the first of equals
+};
+struct ConvPoolBack {
+  i64 cells_high, cells_wide, width, channels, filters, stride;
+  const float* in;
+  const float* d;       // [cells, filters]
+  const u8* choice;
+  float* d_weight;      // added to, as
+  float* d_bias;        // [stride]
+};
 
 struct KernelTable {
   void (*add_bias)(float* x, const float* bias, i64 rows, i64 width);
@@ -37,6 +55,11 @@ struct KernelTable {
   void (*sigmoid_back)(float* d, const float* dy, const float* y, i64 n);
   void (*add)(float* to, const float* from, i64 n);
   void (*axpy)(float* to, float a, const float* x, i64 n);
+  double (*sum_squares)(const float* x, i64 n);
+  // Per column the greatest of `rows` >= 1 rows and the first row that holds it.
+  void (*max_rows)(const float* x, i64 rows, i64 width, float* best, i32* row);
+  void (*conv_pool)(const ConvPool& image);
+  void (*conv_pool_back)(const ConvPoolBack& image);
   void (*lstm)(const GateStep& step);
   void (*lstm_back)(const GateStepBack& step);
   // m, v: first and second moments; p *= shrink (decoupled decay), g += decay * p before.
