@@ -2,11 +2,13 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <functional>
+#include <optional>
 
 #include "app/bench.h"
 #include "app/commands.h"
 #include "app/compare.h"
 #include "app/inspect.h"
+#include "app/stop_signals.h"
 #include "app/verify.h"
 #include "base/build.h"
 #include "base/env.h"
@@ -18,24 +20,11 @@ namespace {
 
 using namespace cohort;
 
-void on_signal(int) {
-  static volatile std::sig_atomic_t seen = 0;
-  if (seen) std::_Exit(static_cast<int>(Exit::stopped));   // a second signal ends at once
-  seen = 1;
-  request_stop();
-}
-
-void install_signals() {
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  for (int number : {SIGTERM, SIGINT, SIGUSR1}) sigaction(number, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-}
-
 using Job = std::function<int()>;
 using RankJob = std::function<int(World&)>;
 
 struct TrainOptions {
+  std::optional<StopSignals> signals;
   std::string config;
   std::vector<std::string> overrides;
   bool resume = false, another = false;
@@ -43,7 +32,7 @@ struct TrainOptions {
 
 int run_train(World& world, const TrainOptions& o) {
   if (o.resume && o.another) fail(Exit::usage, "--resume and --new exclude each other");
-  install_signals();
+  std::signal(SIGPIPE, SIG_IGN);
   const RunMode mode =
       o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
   return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), mode));
@@ -140,7 +129,10 @@ void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
   add_overrides(train, o.train.overrides);
   train->add_flag("--resume", o.train.resume, "go on from the newest valid checkpoint");
   train->add_flag("--new", o.train.another, "a new folder beside an existing one");
-  train->callback([&] { job = [&o](World& w) { return run_train(w, o.train); }; });
+  train->callback([&] {
+    o.train.signals.emplace();
+    job = [&o](World& w) { return run_train(w, o.train); };
+  });
   CLI::App* eval = app.add_subcommand("eval", "exact metrics of a split, on all ranks");
   eval->footer("Example: cohort eval runs/image-cnn --split test --json");
   add_score(eval, o);
