@@ -1,4 +1,10 @@
-option(COHORT_WERROR "Warnings are errors" ON)
+# The compilers whose warnings were looked at; another may know more of them.
+set(known OFF)
+if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 15) OR
+   (CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 20))
+  set(known ON)
+endif()
+option(COHORT_WERROR "Warnings are errors" ${known})
 option(COHORT_BUILD_TESTS "Build the tests" ON)
 set(COHORT_SANITIZE "" CACHE STRING "Empty, address;undefined or thread")
 

@@ -48,8 +48,9 @@ make_root() {
   [ -z "$(ls -A "$FRESH")" ] || die "$FRESH is neither empty nor made by this script"
   mirror=${COHORT_MIRROR:-$(host_mirror)}
   # Without a mirror debootstrap takes its default for the suite.
+  # One that it does not know by name is an Ubuntu: they are all made as gutsy was.
   debootstrap --variant=minbase --components="${COHORT_COMPONENTS:-main}" "$SUITE" "$FRESH" \
-    ${mirror:+"$mirror"} ||
+    ${mirror:+"$mirror"} $([ -e "/usr/share/debootstrap/scripts/$SUITE" ] || echo gutsy) ||
     die "debootstrap failed: read its log in $FRESH/debootstrap, remove $FRESH and start again"
   : >"$FRESH/fresh-root"
 }
@@ -79,7 +80,7 @@ enter() {
     mount --rbind /sys "$fresh/sys"
     mount --rbind /dev "$fresh/dev"
     hostname fresh
-    settings=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
+    settings=(HOME=/cohort PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY TERM; do
       [ -z "${!name:-}" ] || settings+=("$name=${!name}")
     done
@@ -92,7 +93,7 @@ enter() {
 try() {
   local start=$SECONDS status=0 as=()
   [ -z "$PLAIN_USER" ] ||
-    as=(setpriv --reuid "$PLAIN_USER" --regid "$PLAIN_USER" --init-groups env "HOME=/home/$PLAIN_USER")
+    as=(setpriv --reuid "$PLAIN_USER" --regid "$PLAIN_USER" --init-groups)
   enter "${as[@]}" sh -c 'cd /cohort && exec "$@"' sh "$@" || status=$?
   echo "fresh root: $* took $((SECONDS - start)) s, exit $status;" \
     "load at its end $(cut -d' ' -f1-3 /proc/loadavg) on $(nproc) cores"
@@ -109,7 +110,7 @@ if [ -n "$PLAIN_USER" ]; then
       apt-get -qq update
       DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends sudo >/dev/null
     }
-    id "$1" >/dev/null 2>&1 || useradd --create-home "$1"
+    id "$1" >/dev/null 2>&1 || useradd --home-dir /cohort "$1"
     echo "$1 ALL=(ALL) NOPASSWD: ALL" >"/etc/sudoers.d/$1"
     chown -R "$1": /cohort' sh "$PLAIN_USER"
 fi

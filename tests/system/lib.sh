@@ -11,6 +11,7 @@ cd "$WORK" || exit 1
 SET=$WORK/sets
 RUNS=$WORK/runs
 LOG=$WORK/log
+PATIENCE=${COHORT_PATIENCE:-1}  # how many times slower than usual the program may be
 
 # The ranks of this test, by what /proc says: one process id a line.
 ranks() {
@@ -44,7 +45,7 @@ die() {
 expect() {
   local wanted=$1 status
   shift
-  timeout 100 "$@" >"$LOG" 2>&1
+  timeout $((100 * PATIENCE)) "$@" >"$LOG" 2>&1
   status=$?
   [ "$status" = "$wanted" ] || die "exit $status instead of $wanted: $*"
 }
@@ -52,10 +53,11 @@ expect() {
 # expect_failure COMMAND...: any exit but 0; a hang is a failure of the test.
 expect_failure() {
   local status
-  timeout 30 "$@" >"$LOG" 2>&1
+  timeout $((30 * PATIENCE)) "$@" >"$LOG" 2>&1
   status=$?
   [ "$status" != 0 ] || die "should have failed: $*"
-  [ "$status" != 124 ] || die "still running after 30 s: $*"
+  [ "$status" != 124 ] || die "still running after $((30 * PATIENCE)) s: $*"
+  ! grep -q 'Sanitizer\|runtime error:' "$LOG" || die "a sanitizer complains: $*"
 }
 
 says() { grep -qF -- "$1" "$LOG" || die "does not say: $1"; }
@@ -74,7 +76,7 @@ shard() {
 # wait_for_step RUN STEP: until a checkpoint of this step or a later one exists.
 wait_for_step() {
   local i folder step
-  for ((i = 0; i < 3000; i++)); do
+  for ((i = 0; i < 3000 * PATIENCE; i++)); do
     for folder in "$RUNS/$1"/checkpoints/step-*[0-9]; do
       step=${folder##*-}
       case $step in
