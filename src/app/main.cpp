@@ -11,7 +11,6 @@
 #include "app/stop_signals.h"
 #include "app/verify.h"
 #include "base/build.h"
-#include "base/env.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "train/trainer.h"
@@ -38,24 +37,16 @@ int run_train(World& world, const TrainOptions& o) {
   return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), mode));
 }
 
-// Runs a job on the ranks of this launch. An error that this rank alone may have seen must end all.
+// Runs a job on the ranks of this launch.
 int on_ranks(int argc, char** argv, const RankJob& job) {
   const std::unique_ptr<World> world = join_world(&argc, &argv);
-  Communicator& ranks = world->communicator();
-  log::set_identity(ranks.rank(), ranks.size(), host_name());
-  int code = static_cast<int>(Exit::done);
   try {
     return job(*world);
   } catch (const Error& e) {
-    log::error("{}", e.what());
-    code = static_cast<int>(e.exit_code());
+    return world->give_up(static_cast<int>(e.exit_code()), e.what());
   } catch (const std::exception& e) {
-    log::error("{}", e.what());
-    code = 1;
+    return world->give_up(1, e.what());
   }
-  log::flush();
-  if (ranks.size() > 1) ranks.abort(code);
-  return code;
 }
 
 struct Options {
@@ -158,7 +149,9 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(Exit::usage);
+    const bool good = e.get_exit_code() == 0;  // --help, --version
+    if (launched_rank() == 0) app.exit(e);
+    return static_cast<int>(good ? Exit::done : Exit::usage);
   }
   try {
     if (rank_job) return on_ranks(argc, argv, rank_job);

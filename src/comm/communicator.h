@@ -42,8 +42,14 @@ class World {
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
   virtual std::string kind() const = 0;        // "solo", "Open MPI 4.1.4"
+  // How a rank that cannot go on ends. Where all ranks come here within seconds, each returns rank
+  // 0's code, and a rank's message is written unless it is rank 0's. Where some do not, they may
+  // wait for this rank: it writes its message and ends them all with its code.
+  virtual int give_up(int exit_code, const std::string& message) = 0;
 };
 std::unique_ptr<World> join_world(int* argc, char*** argv);
+// This process's rank by the launcher's variables alone, before MPI starts; 0 without a launcher.
+i64 launched_rank();
 
 // Every rank passes the same list of (name, value); the first field that differs is an
 // Error(Exit::usage) on every rank naming rank, host, field and both values.

@@ -3,16 +3,22 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "base/env.h"
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "comm/watchdog.h"
 
 namespace cohort {
 namespace {
 
 constexpr i64 kChunk = i64{1} << 28;  // elements or bytes of one MPI call
+constexpr std::chrono::seconds kTogether{5};  // between the ranks that meet the same error
 
 void check(int code, const char* what) {
   if (code == MPI_SUCCESS) return;
@@ -148,6 +154,7 @@ class MpiWorld final : public World {
     MPI_Comm copy = MPI_COMM_NULL, node = MPI_COMM_NULL;
     check(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
     communicator_ = std::make_unique<MpiRank>(copy);
+    check(MPI_Comm_dup(copy, &errors_), "MPI_Comm_dup");
     check(MPI_Comm_split_type(copy, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
           "MPI_Comm_split_type");
     MpiRank local(node);
@@ -159,6 +166,7 @@ class MpiWorld final : public World {
   ~MpiWorld() override {
     watchdog_.reset();  // says goodbye
     communicator_.reset();
+    static_cast<void>(MPI_Comm_free(&errors_));
     static_cast<void>(MPI_Finalize());
   }
   Communicator& communicator() override { return *communicator_; }
@@ -166,8 +174,45 @@ class MpiWorld final : public World {
   int local_size() const override { return local_size_; }
   std::string kind() const override { return kind_; }
 
+  int give_up(int exit_code, const std::string& message) override {
+    const int rank = communicator_->rank();
+    if (rank == 0) log::error("{}", message);
+    const Verdict mine{static_cast<u64>(exit_code), hash_text(message)};
+    const bool together = gather_verdicts(mine);
+    if (rank != 0 && (!together || mine != verdicts_[0])) log::error("{}", message);
+    log::flush();
+    if (!together) {
+      watchdog_->announce_abort(exit_code);
+      communicator_->abort(exit_code);
+    }
+    return static_cast<int>(verdicts_[0][0]);
+  }
+
  private:
+  using Verdict = std::array<u64, 2>;  // exit code, hash of the message
+
+  // False where some rank does not give up too. On a channel of its own: the others may be in the
+  // middle of any collective.
+  bool gather_verdicts(const Verdict& mine) {
+    verdicts_.resize(static_cast<std::size_t>(communicator_->size()));
+    verdicts_[static_cast<std::size_t>(communicator_->rank())] = mine;
+    MPI_Request request = MPI_REQUEST_NULL;
+    if (MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, verdicts_.data(), 2, MPI_UINT64_T,
+                       errors_, &request) != MPI_SUCCESS) {
+      return false;
+    }
+    const auto deadline = std::chrono::steady_clock::now() + kTogether;
+    for (int done = 0; std::chrono::steady_clock::now() < deadline;) {
+      if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return false;
+      if (done) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  }
+
   std::unique_ptr<Communicator> communicator_;
+  MPI_Comm errors_ = MPI_COMM_NULL;
+  std::vector<Verdict> verdicts_;  // by rank; outlives a request that never completes
   std::unique_ptr<Watchdog> watchdog_;
   int local_rank_ = 0, local_size_ = 1;
   std::string kind_;

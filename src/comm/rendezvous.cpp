@@ -17,6 +17,10 @@ class SoloWorld final : public World {
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
   std::string kind() const override { return "solo"; }
+  int give_up(int exit_code, const std::string& message) override {
+    log::error("{}", message);
+    return exit_code;
+  }
 
  private:
   std::unique_ptr<Communicator> solo_ = make_solo();
@@ -41,6 +45,14 @@ i64 launched_size() {
 }
 
 }  // namespace
+
+i64 launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK"}) {
+    if (const auto text = env(name)) return parse_i64(*text).value_or(0);
+  }
+  if (launched_size() < 0) return 0;
+  return parse_i64(env("SLURM_PROCID").value_or("0")).value_or(0);
+}
 
 std::unique_ptr<World> join_world(int* argc, char*** argv) {
   std::signal(SIGPIPE, SIG_IGN);

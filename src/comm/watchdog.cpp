@@ -22,7 +22,8 @@ namespace {
 
 constexpr int kIdle = 5, kInterval = 3, kProbes = 4;  // seconds: a dead host is noticed in 17 s
 constexpr int kConnectMs = 10000;
-constexpr char kGoodbye = 'B';
+constexpr char kGoodbye = 'B', kAbort = 'A';  // kAbort: then the exit code
+constexpr int kAbortSeconds = 5;
 
 [[noreturn]] void give_up(const std::string& text) {
   log::error("{}", text);
@@ -125,12 +126,23 @@ struct Watchdog::State {
       if (fd >= 0) static_cast<void>(::send(fd, text.data(), text.size(), MSG_NOSIGNAL));
     }
   }
+  void stop() {
+    if (!thread.joinable()) return;
+    const char word = 1;
+    static_cast<void>(::write(wake[1], &word, 1) == 1);
+    thread.join();
+  }
   // One connection has something to say; returns false once it has ended well.
   bool hear(std::size_t peer) {
     char text[512];
     const ssize_t got = ::recv(fds[peer], text, sizeof text, 0);
     if (got < 0 && errno == EINTR) return true;
     if (got > 0 && text[0] == kGoodbye) return false;
+    if (got > 1 && text[0] == kAbort) {
+      if (rank == 0) tell(std::string(text, 2));
+      ::sleep(kAbortSeconds);
+      ::_exit(text[1]);
+    }
     std::string message = names[peer] + " is gone: its process ended or its host is unreachable; "
                           "this rank ends too: start the job again with --resume";
     if (got > 0) message.assign(text, static_cast<std::size_t>(got));
@@ -198,11 +210,7 @@ Watchdog::Watchdog(Communicator& world) : state_(std::make_unique<State>()) {
 
 Watchdog::~Watchdog() {
   State& s = *state_;
-  if (s.thread.joinable()) {
-    const char stop = 1;
-    static_cast<void>(::write(s.wake[1], &stop, 1) == 1);
-    s.thread.join();
-  }
+  s.stop();
   s.tell(std::string(1, kGoodbye));
   for (int fd : s.fds) {
     if (fd >= 0) ::close(fd);
@@ -210,6 +218,11 @@ Watchdog::~Watchdog() {
   for (int fd : {s.listener, s.wake[0], s.wake[1]}) {
     if (fd >= 0) ::close(fd);
   }
+}
+
+void Watchdog::announce_abort(int exit_code) {
+  state_->stop();
+  state_->tell({kAbort, static_cast<char>(exit_code)});
 }
 
 }  // namespace cohort

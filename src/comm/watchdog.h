@@ -14,6 +14,9 @@ class Watchdog {
   explicit Watchdog(Communicator& world);
   // Says goodbye: leaving later than this is no loss.
   ~Watchdog();
+  // This rank is about to end the job with MPI_Abort: no rank is to call that a loss. Ranks that it
+  // does not reach within seconds end by themselves, with the same code.
+  void announce_abort(int exit_code);
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 

@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "comm/watchdog.h"
 #include "train/trainer_impl.h"
 
 namespace cohort {
@@ -208,13 +207,16 @@ void Trainer::report(const StepResult& result, double rate, double waited, Progr
 }
 
 Exit train(World& world, const Experiment& experiment, RunMode mode) {
-  std::unique_ptr<Watchdog> watchdog;
-  if (world.communicator().size() > 1) watchdog = std::make_unique<Watchdog>(world.communicator());
   Trainer trainer(world, experiment, mode);
-  trainer.begin();
-  const Exit outcome = trainer.loop();
-  trainer.finish(outcome);
-  return outcome;
+  try {
+    trainer.begin();
+    const Exit outcome = trainer.loop();
+    trainer.finish(outcome);
+    return outcome;
+  } catch (const Error& e) {
+    trainer.note_failure(e);
+    throw;
+  }
 }
 
 }  // namespace cohort

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "base/error.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/feed.h"
@@ -20,6 +21,7 @@ struct Trainer {
   void begin();
   Exit loop();
   void finish(Exit outcome);
+  void note_failure(const Error& error) const;
 
   // trainer.cpp
   PlanConfig plan_config() const;

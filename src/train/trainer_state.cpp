@@ -176,4 +176,14 @@ void Trainer::finish(Exit outcome) {
   log::flush();
 }
 
+// run.json tells how the attempt ended, where the storage still takes it.
+void Trainer::note_failure(const Error& error) const {
+  if (ranks.rank() != 0) return;
+  try {
+    run.finish(error.what(), static_cast<int>(error.exit_code()));
+  } catch (const Error& second) {
+    log::warn("run.json keeps the outcome before: {}", second.what());
+  }
+}
+
 }  // namespace cohort
