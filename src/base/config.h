@@ -112,18 +112,20 @@ class Binder {
       if (mode() == Mode::describe) value.reset();
     }
   }
-  // A list of maps: one T each.
+  // A list of maps: one T each. A list in the file replaces the struct's, it does not extend it.
   template <class T>
   void list(const std::string& name, std::vector<T>& values, const std::string& doc) {
+    if (mode() == Mode::read && has(name)) values.clear();
     each(name, doc, static_cast<i64>(values.size()), [&](Binder& inner, i64 index) {
       if (index >= static_cast<i64>(values.size())) values.emplace_back();
       bind(inner, values[static_cast<std::size_t>(index)]);
     });
   }
-  // A map from free names to maps: one T each, in file order.
+  // A map from free names to maps: one T each, in file order. It replaces the struct's as well.
   template <class T>
   void named(const std::string& name, std::vector<std::pair<std::string, T>>& values,
              const std::string& doc) {
+    if (mode() == Mode::read && has(name)) values.clear();
     each_named(name, doc, names_of(values), [&](Binder& inner, const std::string& key, i64 index) {
       if (index >= static_cast<i64>(values.size())) values.emplace_back(key, T{});
       bind(inner, values[static_cast<std::size_t>(index)].second);

@@ -139,7 +139,6 @@ void Binder::each_named(const std::string& name, const std::string& doc,
       outer.leave(*inner);
     }
   };
-  if (impl_->mode == Mode::write && have.empty()) return;
   auto outer = enter(name, doc, true);
   if (!outer) return;
   if (impl_->mode == Mode::describe) visit(*outer, "<name>", 0);

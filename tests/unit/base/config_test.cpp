@@ -290,6 +290,30 @@ TEST(Config, EmptyItemsSurviveWriting) {
   EXPECT_EQ(back.named, c.named);
 }
 
+// A struct that comes with items: a file names all of them anew.
+struct Filled {
+  std::vector<std::pair<std::string, Part>> named = {{"a", {7, "x"}}, {"b", {8, "y"}}};
+  std::vector<Part> list = {{7, "x"}, {8, "y"}};
+  bool operator==(const Filled&) const = default;
+};
+void bind(Binder& b, Filled& c) {
+  b.named("named", c.named, "");
+  b.list("list", c.list, "");
+}
+
+TEST(Config, ListsAndMapsInTheFileReplaceDefaults) {
+  const auto filled = [](const std::string& text) {
+    Filled c;
+    Binder::read(Document::parse(text, "a.yaml"), c);
+    return c;
+  };
+  const Part fresh;
+  EXPECT_EQ(filled(""), Filled());
+  EXPECT_EQ(filled("list: [{}]\nnamed: {c: {}}"), (Filled{{{"c", fresh}}, {fresh}}));
+  EXPECT_EQ(filled("list: []\nnamed: {}"), (Filled{{}, {}}));
+  EXPECT_EQ(filled(Binder::write(Filled{{}, {}})), (Filled{{}, {}}));
+}
+
 TEST(Config, DescribesEveryKeyWithTypeRuleAndDefault) {
   const std::vector<KeyDoc> docs = Binder::describe<Everything>();
   const auto find = [&](const std::string& path) {
