@@ -1,56 +1,64 @@
 #include "data/recipe.h"
 
 #include <algorithm>
-#include <map>
+#include <limits>
+
+#include "base/text.h"
 
 namespace cohort {
 namespace {
 
-// Keys that mean nothing for the kind are errors, so that none is ignored in silence.
-void only_for(const Binder& b, const std::string& kind,
-              const std::map<std::string, std::vector<std::string>>& kinds_of_key) {
-  if (b.mode() != Binder::Mode::read) return;
-  for (const auto& [key, kinds] : kinds_of_key) {
-    if (!b.has(key) || std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) continue;
-    std::string known;
-    for (const std::string& k : kinds) known += (known.empty() ? "" : ", ") + k;
-    b.error("'" + key + "' has no meaning for " + kind + ", only for " + known + ": remove it",
-            key);
+using Kinds = std::vector<std::string>;
+
+// Keys that mean something for some kinds only: elsewhere they are errors to read, so that none is
+// ignored in silence, and are not written.
+class KindBinder {
+ public:
+  KindBinder(Binder& b, const std::string& kind) : b_(b), kind_(kind) {}
+
+  template <class V>
+  void key(const Kinds& kinds, const std::string& name, V& value, const Rule& rule,
+           const std::string& doc) {
+    const bool meant = std::find(kinds.begin(), kinds.end(), kind_) != kinds.end();
+    if (!meant && b_.mode() == Binder::Mode::write) return;
+    if (!meant && b_.has(name)) {
+      b_.error("'" + name + "' has no meaning for " + kind_ + ", only for " + join(kinds, ", ") +
+                   ": remove it",
+               name);
+    }
+    b_.key(name, value, rule, doc);
   }
-}
+
+ private:
+  Binder& b_;
+  std::string kind_;
+};
 
 }  // namespace
 
 void bind(Binder& b, SourceConfig& c) {
   b.required("path", c.path, any(), "File, or folder of class folders; under root.");
   b.key("format", c.format, one_of({"csv", "lines", "idx", "image_folder"}), "What the file is.");
-  b.key("labels", c.labels, any(), "idx: the file of labels.");
   b.key("split", c.split, any(), "The split its rows go to.");
-  b.key("encoding", c.encoding, one_of({"utf-8", "latin1"}), "Of the text.");
-  b.key("delimiter", c.delimiter, any(), "csv: one character between cells.");
-  b.key("header", c.header, any(), "csv: the first record names the columns.");
-  b.key("quotes", c.quotes, any(), "csv: double quotes enclose cells.");
-  b.key("columns", c.columns, any(), "csv without header: names of the columns.");
-  b.key("label", c.label, any(), "csv, lines: value of an added column 'label'.");
-  b.key("size", c.size, at_least(1), "image_folder: [height, width]; of the first by default.");
-  b.key("channels", c.channels, any(), "image_folder: 1 for grey, 3 for RGB.");
-  b.key("resize", c.resize, any(), "image_folder: scale other sizes (bilinear), else reject them.");
-  only_for(b, c.format,
-           {{"labels", {"idx"}},
-            {"encoding", {"csv", "lines"}},
-            {"delimiter", {"csv"}},
-            {"header", {"csv"}},
-            {"quotes", {"csv"}},
-            {"columns", {"csv"}},
-            {"label", {"csv", "lines"}},
-            {"size", {"image_folder"}},
-            {"channels", {"image_folder"}},
-            {"resize", {"image_folder"}}});
+  const Kinds text{"csv", "lines"}, csv{"csv"}, idx{"idx"}, folder{"image_folder"};
+  KindBinder k(b, c.format);
+  k.key(idx, "labels", c.labels, any(), "idx: the file of labels.");
+  k.key(text, "encoding", c.encoding, one_of({"utf-8", "latin1"}), "Of the text.");
+  k.key(csv, "delimiter", c.delimiter, any(), "csv: one character between cells.");
+  k.key(csv, "header", c.header, any(), "csv: the first record names the columns.");
+  k.key(csv, "quotes", c.quotes, any(), "csv: double quotes enclose cells.");
+  k.key(csv, "columns", c.columns, any(), "csv without header: names of the columns.");
+  k.key(text, "label", c.label, any(), "csv, lines: value of an added column 'label'.");
+  k.key(folder, "size", c.size, at_least(1),
+        "image_folder: [height, width]; of the first by default.");
+  k.key(folder, "channels", c.channels, any(), "image_folder: 1 for grey, 3 for RGB.");
+  k.key(folder, "resize", c.resize, any(),
+        "image_folder: scale other sizes (bilinear), else reject them.");
   if (b.mode() != Binder::Mode::read) return;
   if (c.channels != 1 && c.channels != 3) b.error("expected 1 or 3", "channels");
   if (!c.size.empty() && c.size.size() != 2) b.error("expected [height, width]", "size");
   if (c.resize && c.size.empty()) b.error("resize needs size: [height, width]", "resize");
-  if (c.format == "csv" && c.header && b.has("columns")) {
+  if (c.format == "csv" && c.header && !c.columns.empty()) {
     b.error("columns are named by the header: remove them or set header: false", "columns");
   }
   if (c.format == "csv" && !c.header && c.columns.empty()) {
@@ -69,38 +77,29 @@ void bind(Binder& b, FieldConfig& c) {
   b.required("name", c.name, any(), "Name of the field in the shard set.");
   b.key("kind", c.kind, one_of({"number", "numbers", "id", "ids", "label", "tokens", "image"}),
         "How cells become values.");
-  b.key("column", c.column, any(), "The column read; the field's name by default.");
-  b.key("columns", c.columns, any(), "number: several columns, one element each.");
-  b.key("one_hot", c.one_hot, any(), "number: columns of names, one 0/1 element per name.");
-  b.key("part", c.part, one_of({"all", "history", "next"}),
+  const Kinds number{"number"}, series{"numbers"}, numeric{"number", "numbers"}, tokens{"tokens"},
+      sequence{"ids", "tokens"}, ids{"id", "ids", "label"};
+  KindBinder k(b, c.kind);
+  k.key({"number", "numbers", "id", "ids", "label", "tokens"}, "column", c.column, any(),
+        "The column read; the field's name by default.");
+  k.key(number, "columns", c.columns, any(), "number: several columns, one element each.");
+  k.key(number, "one_hot", c.one_hot, any(),
+        "number: columns of names, one 0/1 element per name.");
+  k.key(sequence, "part", c.part, one_of({"all", "history", "next"}),
         "Of a sequence: all, all but the last, or all but the first element.");
-  b.key("width", c.width, at_least(1), "numbers: numbers per element of the sequence.");
-  b.key("classes", c.classes, at_least(0),
+  k.key(series, "width", c.width, at_least(1), "numbers: numbers per element of the sequence.");
+  k.key(ids, "classes", c.classes, between(0, std::numeric_limits<i32>::max()),
         "label, id, ids: values lie in [0, classes); 0: a vocabulary maps names to ids.");
-  b.key("over", c.over, one_of({"all", "train"}), "id, ids, label: rows that make the vocabulary.");
-  b.key("scale", c.scale, any(), "number: multiplied after offset was added.");
-  b.key("offset", c.offset, any(), "number: added to the value.");
-  b.key("log1p", c.log1p, any(), "number: log(1 + value) first.");
-  b.key("words", c.words, one_of({"unicode", "space"}), "tokens: where words end.");
-  b.key("min_count", c.min_count, at_least(1), "tokens: rarer words are unknown.");
-  b.key("max_size", c.max_size, at_least(0), "tokens: size of the vocabulary; 0 for no limit.");
-  const std::vector<std::string> numeric{"number", "numbers"}, sequence{"ids", "tokens"},
-      ids{"id", "ids", "label"};
-  only_for(b, c.kind,
-           {{"column", {"number", "numbers", "id", "ids", "label", "tokens"}},
-            {"columns", {"number"}},
-            {"one_hot", {"number"}},
-            {"part", sequence},
-            {"width", {"numbers"}},
-            {"classes", ids},
-            {"over", ids},
-            {"scale", numeric},
-            {"offset", numeric},
-            {"log1p", numeric},
-            {"words", {"tokens"}},
-            {"min_count", {"tokens"}},
-            {"max_size", {"tokens"}}});
-  if (b.mode() == Binder::Mode::read && b.has("column") && b.has("columns")) {
+  k.key(ids, "over", c.over, one_of({"all", "train"}),
+        "id, ids, label: rows that make the vocabulary.");
+  k.key(numeric, "scale", c.scale, any(), "number: multiplied after offset was added.");
+  k.key(numeric, "offset", c.offset, any(), "number: added to the value.");
+  k.key(numeric, "log1p", c.log1p, any(), "number: log(1 + value) first.");
+  k.key(tokens, "words", c.words, one_of({"unicode", "space"}), "tokens: where words end.");
+  k.key(tokens, "min_count", c.min_count, at_least(1), "tokens: rarer words are unknown.");
+  k.key(tokens, "max_size", c.max_size, at_least(0),
+        "tokens: size of the vocabulary; 0 for no limit.");
+  if (b.mode() == Binder::Mode::read && !c.column.empty() && !c.columns.empty()) {
     b.error("column and columns exclude each other", "column");
   }
 }

@@ -182,6 +182,11 @@ class OpenShardSet : public ShardSet {
       refuse(path_ + "/manifest.json", "format cohort-shards, version 1", "another one");
     }
     fields_ = manifest.at("fields").get<std::vector<Field>>();
+    for (const Field& field : fields_) {
+      if (field.dtype == DType::i64 && field.classes > 0) {
+        refuse(path_ + "/manifest.json: field '" + field.name + "'", "ids of type int32", "int64");
+      }
+    }
     per_block_ = manifest.at("rows_per_block").get<i64>();
     if (per_block_ < 1 || per_block_ > kMostRowsPerBlock) {
       refuse(path_ + "/manifest.json", fmt::format("rows_per_block 1 to {}", kMostRowsPerBlock),

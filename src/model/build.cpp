@@ -30,8 +30,12 @@ Ingest ingest_of(const InputConfig& config, const Field& field) {
   return op;
 }
 
-bool is_ids(const Field& field) {
-  return (field.dtype == DType::i32 || field.dtype == DType::i64) && field.classes > 0;
+// Ids are int32, everywhere from the shard to the tables' gradients.
+bool is_ids(const Field& field, const std::string& place) {
+  if (field.dtype == DType::i64 && field.classes > 0)
+    fail(Exit::usage, "{}: field '{}' holds int64 ids, expected int32; shard the data again", place,
+         field.name);
+  return field.dtype == DType::i32 && field.classes > 0;
 }
 
 }  // namespace
@@ -81,7 +85,7 @@ void GraphBuilder::add_input(const std::string& name, const InputConfig& config)
          config.place, field.name, to_string(field.shape));
   if (input.ragged) input.shape.push_back(input.max_length);
   input.shape.insert(input.shape.end(), field.shape.begin(), field.shape.end());
-  const bool ids = is_ids(field);
+  const bool ids = is_ids(field, config.place);
   if (ids && (config.normalize != "none" || config.scale != 1))
     fail(Exit::usage, "{}: field '{}' holds ids: expected no normalize and no scale; remove them",
          config.place, field.name);

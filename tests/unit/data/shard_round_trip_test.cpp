@@ -3,8 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/recipe.h"
 #include "data/shard_command.h"
 #include "data/shard_set.h"
 #include "store/files.h"
@@ -90,6 +92,35 @@ TEST(ShardRoundTrip, KeysWithoutMeaningAreErrorsWithTheirPlace) {
       EXPECT_EQ(error.exit_code(), Exit::usage) << key;
     }
   }
+}
+
+// The manifest holds the recipe as it was understood: sharding by that gives the same set.
+TEST(ShardRoundTrip, ResolvedRecipeGivesTheSameSet) {
+  const std::string folder = prepare("resolved", "seq,y\n1 2.5,0\n4,2\n3,1\n");
+  const auto recipe_of = [&] {
+    return nlohmann::json::parse(real_files().read(folder + "/set/manifest.json"))
+        .at("recipe").get<std::string>();
+  };
+  shard(folder + "/r.yaml", {"sources.0.label=x", "hold_out=[{by: label}]", "seed=9"});
+  const std::string manifest = real_files().read(folder + "/set/manifest.json");
+  write_atomically(real_files(), folder + "/again.yaml", recipe_of());
+  shard(folder + "/again.yaml", {});
+  EXPECT_EQ(real_files().read(folder + "/set/manifest.json"), manifest) << recipe_of();
+}
+
+TEST(ShardRoundTrip, EveryRecipeReadsBackAsWritten) {
+  i64 recipes = 0;
+  const std::string folder = std::string(COHORT_SOURCE_DIR) + "/shards/";
+  for (const std::string& name : real_files().list(folder)) {
+    if (!name.ends_with(".yaml")) continue;
+    Recipe recipe, back;
+    Binder::read(Document::load(folder + name), recipe);
+    const std::string text = Binder::write(recipe);
+    ASSERT_NO_THROW(Binder::read(Document::parse(text, name), back)) << text;
+    EXPECT_EQ(Binder::write(back), text);
+    ++recipes;
+  }
+  EXPECT_GT(recipes, 8);
 }
 
 TEST(ShardRoundTrip, ParquetIsRefusedWithTheWayOut) {

@@ -45,6 +45,24 @@ const char* text_layers =
     "  - max_over_time: {name: m}\n"
     "  - dense: {units: classes}\n";
 
+TEST(Build, IdsOf64BitsAreRefused) {
+  ModelConfig config;
+  Binder::read(Document::parse(std::string("inputs: {tokens: {}}\nlayers:\n") + text_layers +
+                                   "loss: {cross_entropy: {target: label}}\n",
+                               "model.yaml"),
+               config);
+  std::vector<Field> wide = fields();
+  wide[0].dtype = DType::i64;
+  try {
+    build_graph(config, wide, {});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), Exit::usage);
+    EXPECT_STREQ(error.what(), "model.yaml:1:18: field 'tokens' holds int64 ids, expected int32; "
+                               "shard the data again");
+  }
+}
+
 TEST(Build, ShapesOfASentence) {
   const Graph g = graph_of(text_layers, "tokens: {}", "cross_entropy: {target: label}");
   ASSERT_EQ(g.inputs.size(), 2u);
