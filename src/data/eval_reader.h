@@ -15,8 +15,9 @@ struct EvalBlock {
 // Fixed blocks of eval_batch rows, dealt round-robin: this rank's.
 std::vector<EvalBlock> eval_blocks(i64 rows, i64 eval_batch, int rank, int world);
 
-// Fills batches from blocks of one split, keeping the `cached` blocks used last. Not thread-safe.
-// Errors are Exit::data naming shard, field and row.
+// Fills batches from blocks of one split, keeping the `cached` blocks used last. Several threads may
+// fill, each its own batch: a block is read by one of them. Errors are Exit::data naming shard,
+// field and row.
 class RowReader {
  public:
   RowReader(std::shared_ptr<ShardSet> shards, const std::string& split, std::vector<Input> inputs,
@@ -24,9 +25,10 @@ class RowReader {
   ~RowReader();
   i64 rows() const;  // of the split
   // Valid rows first (in the order given), padding last; positions count from first_position.
-  void fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_position, i64 capacity);
+  void fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_position,
+            i64 capacity) const;
   // Rows [block.begin, block.end) in shard order.
-  void read_rows(Batch& batch, const EvalBlock& block, i64 capacity);
+  void read_rows(Batch& batch, const EvalBlock& block, i64 capacity) const;
 
  private:
   struct State;

@@ -7,6 +7,7 @@
 #include <list>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -26,6 +27,8 @@ std::vector<EvalBlock> eval_blocks(i64 rows, i64 eval_batch, int rank, int world
 struct RowReader::State {
   struct Loaded {
     i64 block = -1;
+    std::mutex mutex;  // held while it is read
+    bool ready = false;
     std::vector<Column> columns;
     std::vector<i64> row_ids;
   };
@@ -35,22 +38,34 @@ struct RowReader::State {
   std::vector<Block> blocks;
   std::vector<i64> starts;  // first row of each block in the split, then the count
   std::size_t cached = 1;
-  std::list<Loaded> cache;  // the block used last comes first
+  std::mutex mutex;                         // of the cache
+  std::list<std::shared_ptr<Loaded>> cache;  // the block used last comes first
 
-  const Loaded& load(i64 block) {
-    for (auto it = cache.begin(); it != cache.end(); ++it) {
-      if (it->block != block) continue;
-      cache.splice(cache.begin(), cache, it);
-      return cache.front();
+  std::shared_ptr<Loaded> cached_block(i64 block) {
+    const std::lock_guard lock(mutex);
+    const auto found = std::find_if(cache.begin(), cache.end(),
+                                    [&](const auto& entry) { return entry->block == block; });
+    if (found != cache.end()) {
+      cache.splice(cache.begin(), cache, found);
+    } else {
+      cache.push_front(std::make_shared<Loaded>());
+      cache.front()->block = block;
+      if (cache.size() > cached) cache.pop_back();
     }
-    const Block& b = blocks[static_cast<std::size_t>(block)];
-    Loaded fresh;
-    fresh.block = block;
-    for (i64 field : fields) fresh.columns.push_back(shards->read(b, field));
-    fresh.row_ids = shards->row_ids(b);
-    cache.push_front(std::move(fresh));
-    if (cache.size() > cached) cache.pop_back();
     return cache.front();
+  }
+  // Other threads that need the block wait for the first one.
+  std::shared_ptr<const Loaded> load(i64 block) {
+    std::shared_ptr<Loaded> loaded = cached_block(block);
+    const std::lock_guard lock(loaded->mutex);
+    if (loaded->ready) return loaded;
+    const Block& b = blocks[static_cast<std::size_t>(block)];
+    std::vector<Column> columns;
+    for (i64 field : fields) columns.push_back(shards->read(b, field));
+    loaded->columns = std::move(columns);
+    loaded->row_ids = shards->row_ids(b);
+    loaded->ready = true;
+    return loaded;
   }
   template <class T>
   void check_ids(const u8* data, i64 n, const RowRef& row, std::size_t input) const {
@@ -87,7 +102,6 @@ struct RowReader::State {
     if (field.classes > 0) {
       const i64 n = bytes / size_of(field.dtype);
       if (field.dtype == DType::i32) check_ids<i32>(source, n, row, input);
-      if (field.dtype == DType::i64) check_ids<i64>(source, n, row, input);
       if (field.dtype == DType::u8) check_ids<u8>(source, n, row, input);
     }
     std::memcpy(column.data.data() + static_cast<i64>(slot) * stride, source,
@@ -137,7 +151,7 @@ RowReader::~RowReader() = default;
 i64 RowReader::rows() const { return state_->starts.back(); }
 
 void RowReader::fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_position,
-                     i64 capacity) {
+                     i64 capacity) const {
   State& s = *state_;
   COHORT_CHECK(static_cast<i64>(rows.size()) <= capacity, "batch smaller than its rows");
   s.clear(batch, capacity);
@@ -147,9 +161,12 @@ void RowReader::fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_po
       batch.positions[--padding] = static_cast<i32>(first_position + static_cast<i64>(i));
     }
   }
+  std::unordered_map<i64, std::shared_ptr<const State::Loaded>> held;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (rows[i].block < 0) continue;
-    const State::Loaded& loaded = s.load(rows[i].block);
+    auto& entry = held[rows[i].block];
+    if (!entry) entry = s.load(rows[i].block);
+    const State::Loaded& loaded = *entry;
     const std::size_t slot = static_cast<std::size_t>(batch.valid++);
     for (std::size_t k = 0; k < s.inputs.size(); ++k) {
       s.copy(batch.columns[k], k, loaded.columns[k], slot, rows[i]);
@@ -160,7 +177,7 @@ void RowReader::fill(Batch& batch, const std::vector<RowRef>& rows, i64 first_po
   }
 }
 
-void RowReader::read_rows(Batch& batch, const EvalBlock& block, i64 capacity) {
+void RowReader::read_rows(Batch& batch, const EvalBlock& block, i64 capacity) const {
   std::vector<RowRef> rows;
   const auto& starts = state_->starts;
   for (i64 row = block.begin; row < std::min(block.end, this->rows()); ++row) {
@@ -171,48 +188,56 @@ void RowReader::read_rows(Batch& batch, const EvalBlock& block, i64 capacity) {
 }
 
 struct Loader::State {
+  struct Slot {
+    Batch batch;
+    bool ready = false;
+    std::exception_ptr error;
+  };
   LoaderConfig config;
-  LaneSampler sampler;
   RowReader reader;
-  std::vector<Batch> ring;
-  std::mutex mutex;
+  std::mutex mutex;  // of all below
   std::condition_variable changed;
-  i64 made = 0, taken = 0;  // batches; `taken` counts those handed back too
+  LaneSampler sampler;
+  std::vector<Slot> ring;           // batch i goes to slot i modulo its size
+  i64 epoch = 0, step = 0;          // of the batch claimed next
+  i64 claimed = 0, taken = 0;       // batches; `taken` counts those handed back
   bool holding = false, closing = false;
-  std::exception_ptr error;
   double waited = 0;
-  std::thread thread;
+  std::vector<std::thread> threads;
 
   State(const LoaderConfig& c, i64 cached)
-      : config(c), sampler(c.shards->blocks(c.split), c.lanes),
-        reader(c.shards, c.split, c.inputs, cached),
-        ring(static_cast<std::size_t>(std::max<i64>(c.ahead, 1) + 1)) {}
+      : config(c), reader(c.shards, c.split, c.inputs, cached),
+        sampler(c.shards->blocks(c.split), c.lanes),
+        ring(static_cast<std::size_t>(std::max<i64>({c.ahead, c.threads, 1}) + 1)) {}
 
-  void loop(i64 epoch, i64 step) {
-    try {
-      for (;;) {
-        std::unique_lock lock(mutex);
-        changed.wait(lock, [&] {
-          return closing || made - taken < static_cast<i64>(ring.size());
-        });
-        if (closing) return;
-        Batch& batch = ring[static_cast<std::size_t>(made) % ring.size()];
-        lock.unlock();
-        reader.fill(batch, sampler.rows_at(epoch, step, config.positions),
-                    config.positions.begin, config.capacity);
-        batch.epoch = epoch;
-        batch.step = step;
-        lock.lock();
-        ++made;
-        changed.notify_all();
-        if (++step == sampler.steps()) {
-          step = 0;
-          ++epoch;
-        }
+  Slot& slot(i64 batch) { return ring[static_cast<std::size_t>(batch) % ring.size()]; }
+
+  // Claims batches in turn and fills them beside the other threads, until an error: the consumer
+  // meets it after the batches before.
+  void loop() {
+    for (;;) {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] {
+        return closing || claimed - taken < static_cast<i64>(ring.size());
+      });
+      if (closing) return;
+      Slot& mine = slot(claimed++);
+      mine.batch.epoch = epoch;
+      mine.batch.step = step;
+      const std::vector<RowRef> rows = sampler.rows_at(epoch, step, config.positions);
+      if (++step == sampler.steps()) {
+        step = 0;
+        ++epoch;
       }
-    } catch (...) {
-      std::lock_guard lock(mutex);
-      error = std::current_exception();
+      lock.unlock();
+      try {
+        reader.fill(mine.batch, rows, config.positions.begin, config.capacity);
+      } catch (...) {
+        mine.error = std::current_exception();
+      }
+      lock.lock();
+      mine.ready = true;
+      closing = closing || mine.error;
       changed.notify_all();
     }
   }
@@ -231,7 +256,11 @@ Loader::Loader(const LoaderConfig& config, i64 epoch, i64 step) {
     log::warn("more ranks than lanes ({}): several ranks read the same blocks; lanes: {} avoids it",
               lanes, (config.lanes.global_batch + mine - 1) / mine);
   }
-  state_->thread = std::thread([s = state_.get(), epoch, step] { s->loop(epoch, step); });
+  state_->epoch = epoch;
+  state_->step = step;
+  for (int i = 0; i < std::max(config.threads, 1); ++i) {
+    state_->threads.emplace_back([s = state_.get()] { s->loop(); });
+  }
 }
 
 Loader::~Loader() {
@@ -240,7 +269,7 @@ Loader::~Loader() {
     state_->closing = true;
   }
   state_->changed.notify_all();
-  state_->thread.join();
+  for (std::thread& thread : state_->threads) thread.join();
 }
 
 i64 Loader::steps_per_epoch() const { return state_->sampler.steps(); }
@@ -251,15 +280,16 @@ const Batch& Loader::next() {
   const double start = seconds_now();
   std::unique_lock lock(s.mutex);
   if (s.holding) {
-    ++s.taken;
+    s.slot(s.taken++).ready = false;
     s.holding = false;
     s.changed.notify_all();
   }
-  s.changed.wait(lock, [&] { return s.made > s.taken || s.error; });
+  State::Slot& slot = s.slot(s.taken);
+  s.changed.wait(lock, [&] { return slot.ready; });
   s.waited += seconds_now() - start;
-  if (s.made == s.taken) std::rethrow_exception(s.error);
+  if (slot.error) std::rethrow_exception(slot.error);
   s.holding = true;
-  return s.ring[static_cast<std::size_t>(s.taken) % s.ring.size()];
+  return slot.batch;
 }
 
 }  // namespace cohort

@@ -30,8 +30,8 @@ struct LoaderConfig {
   LaneConfig lanes;
   Range positions;             // this rank's
   i64 capacity = 0;            // rows a batch holds, >= positions
-  i64 ahead = 3;               // batches in the ring
-  int threads = 1;
+  i64 ahead = 3;               // batches in the ring, at least one per thread
+  int threads = 1;             // readers; they change nothing but the speed
 };
 
 class Loader {

@@ -143,6 +143,41 @@ TEST(Loader, ResumesAtAnyStep) {
   }
 }
 
+TEST(Loader, SameBatchesWhateverTheThreads) {
+  const auto shards = std::make_shared<FakeShardSet>(std::vector<i64>{129, 4, 118}, 5);
+  LoaderConfig config = fake_loader(shards, 10, 1, 2);
+  config.lanes.window = 2;  // few blocks are cached: threads wait for each other's
+  Loader one(config, 0, 3);
+  std::vector<std::unique_ptr<Loader>> others;
+  for (int threads : {2, 4, 7}) {
+    config.threads = threads;
+    config.ahead = threads % 3;
+    others.push_back(std::make_unique<Loader>(config, 0, 3));
+  }
+  for (i64 i = 0; i < 4 * one.steps_per_epoch(); ++i) {
+    const Batch& batch = one.next();
+    for (const auto& other : others) expect_same(other->next(), batch);
+  }
+}
+
+// What was read before the bad row is delivered first, by any number of threads.
+TEST(Loader, ErrorComesInItsTurnWhateverTheThreads) {
+  const auto shards = std::make_shared<FakeShardSet>(std::vector<i64>{129}, 5);
+  shards->spoil(34, 50);
+  std::vector<i64> good;
+  for (int threads : {1, 2, 4, 7}) {
+    LoaderConfig config = fake_loader(shards, 10, 0, 1);
+    config.threads = threads;
+    Loader loader(config, 0, 0);
+    i64 batches = 0;
+    const std::string text = error_of([&] { for (;; ++batches) loader.next(); }, Exit::data);
+    EXPECT_THAT(text, testing::HasSubstr("train-0.h5:34"));
+    good.push_back(batches);
+  }
+  EXPECT_THAT(good, testing::Each(good[0]));
+  EXPECT_GT(good[0], 0);
+}
+
 TEST(Loader, BatchStaysWhileTheReaderRunsAhead) {
   const auto shards = std::make_shared<FakeShardSet>(std::vector<i64>{64}, 6);
   LoaderConfig config = fake_loader(shards, 8, 0, 1);
