@@ -57,8 +57,9 @@ expect 3 "$COHORT" verify "$SET/behavior"
 says "train-00001.h5"
 expect 3 "$COHORT" train "$CONFIG" $(options damaged)
 says "train-00001.h5"
-expect_failure "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options damaged-2)
-says "train-00001.h5"
+expect 3 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options damaged-2)
+error_lines 1 " error rank [01] [^ ]+: .*train-00001\.h5"
+no_loss
 flip "$SET/behavior/train-00001.h5"
 expect 0 "$COHORT" verify "$SET/behavior"
 
@@ -78,6 +79,7 @@ for ((i = 0; i < 300; i++)); do
 done
 kill -0 $job 2>/dev/null && die "30 s after rank $rank was killed the job still runs"
 wait $job && die "a job that lost a rank ended with 0"
-grep -q "rank $rank\b" "$LOG" || die "no message names rank $rank"
+grep -qE " error rank [0-9] [^ ]+: rank $rank \(host [^ ]+, pid $victim\) is gone" "$LOG" ||
+  die "no rank says that rank $rank is gone"
 [ -z "$(ranks)" ] || die "ranks outlive their job"
 echo "errors passed"

@@ -50,17 +50,18 @@ expect() {
   [ "$status" = "$wanted" ] || die "exit $status instead of $wanted: $*"
 }
 
-# expect_failure COMMAND...: any exit but 0; a hang is a failure of the test.
-expect_failure() {
-  local status
-  timeout $((30 * PATIENCE)) "$@" >"$LOG" 2>&1
-  status=$?
-  [ "$status" != 0 ] || die "should have failed: $*"
-  [ "$status" != 124 ] || die "still running after $((30 * PATIENCE)) s: $*"
-  ! grep -q 'Sanitizer\|runtime error:' "$LOG" || die "a sanitizer complains: $*"
+says() { grep -qF -- "$1" "$LOG" || die "does not say: $1"; }
+
+# error_lines N PATTERN: N messages of errors in all, every one of them matching.
+error_lines() {
+  local all right
+  all=$(grep -cE '^[^ ]+Z error' "$LOG")
+  right=$(grep -E '^[^ ]+Z error' "$LOG" | grep -cE -- "$2")
+  [ "$all" = "$1" ] || die "$all errors are told instead of $1"
+  [ "$right" = "$1" ] || die "an error does not match: $2"
 }
 
-says() { grep -qF -- "$1" "$LOG" || die "does not say: $1"; }
+no_loss() { ! grep -q 'is gone' "$LOG" || die "a rank is told lost that was not"; }
 
 same() { cmp -- "$1" "$2" >"$LOG" 2>&1 || die "$1 and $2 differ"; }
 

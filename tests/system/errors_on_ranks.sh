@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# An error that every rank meets: one message, by rank 0, one exit code everywhere, no noise of a lost
+# rank or of MPI_Abort. An error that one rank meets alone: that rank names itself and ends the job.
+. "$(dirname "$0")/lib.sh" "$@"
+
+CONFIG=$CONFIGS/behavior-rnn.yaml
+options() {
+  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 train.threads=1
+}
+
+# What every rank runs: the program, and its exit code noted. mpirun kills the others once one has
+# ended with an error, so each waits until all have noted theirs. PER_RANK: a working folder of each.
+cat >rank.sh <<'END'
+trap '' TERM
+rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
+[ -z "${PER_RANK:-}" ] || cd "$PER_RANK/$rank" || exit 99
+"$@"
+code=$?
+echo $code >"$CODES/$rank"
+for ((i = 0; i < 50 && $(ls "$CODES" | wc -l) < ${OMPI_COMM_WORLD_SIZE:-${PMI_SIZE:-1}}; i++)); do
+  sleep 0.1
+done
+exit $code
+END
+export CODES=$WORK/codes
+
+# on_ranks N STATUS ARGUMENT...: `cohort ARGUMENT...` on N ranks ends with STATUS.
+on_ranks() {
+  local n=$1 status=$2
+  shift 2
+  rm -rf "$CODES" && mkdir "$CODES"
+  expect "$status" "$MPIEXEC" -n "$n" bash "$WORK/rank.sh" "$COHORT" "$@"
+}
+
+# together STATUS TEXT ARGUMENT...: with and without a launcher.
+together() {
+  local status=$1 text=$2 n rank
+  shift 2
+  expect "$status" "$COHORT" "$@"
+  error_lines 1 " error: .*$text"
+  for n in 1 2 3; do
+    on_ranks $n "$status" "$@"
+    [ $n = 1 ] && error_lines 1 "$text" || error_lines 1 " error rank 0 [^ ]+: .*$text"
+    no_loss
+    ! grep -q MPI_ABORT "$LOG" || die "$n ranks that agree called MPI_Abort"
+    for ((rank = 0; rank < n; rank++)); do
+      [ "$(cat "$CODES/$rank" 2>/dev/null)" = "$status" ] || die "rank $rank did not exit $status"
+    done
+  done
+}
+
+shard behavior
+together 2 "train\.epoch'; did you mean" train "$CONFIG" $(options key) train.epoch=1
+
+sed 's/dense: {units: 1}/conv2d: {filters: 3, kernel: 3}/' "$CONFIG" >misfit.yaml
+together 2 "misfit\.yaml:[0-9]+:[0-9]+: " train misfit.yaml $(options misfit)
+
+together 3 "sets/none" train "$CONFIG" $(options missing) data.shards="$SET/none"
+
+: >plain
+together 4 "plain/runs: .*[Nn]ot a directory" train "$CONFIG" $(options folder) runs="$WORK/plain/runs"
+
+# A command line that is none.
+on_ranks 3 2 train
+[ "$(grep -c 'config is required' "$LOG")" = 1 ] || die "not told once: config is required"
+
+# alone N RANK: each rank has a copy of the shards; that of RANK is cut while the ranks train.
+alone() {
+  local n=$1 rank=$2 name=alone-$1-$2 r job status
+  export PER_RANK=$WORK/$name
+  for ((r = 0; r < n; r++)); do
+    mkdir -p "$PER_RANK/$r" && cp -r "$SET/behavior" "$PER_RANK/$r/set"
+  done
+  rm -rf "$CODES" && mkdir "$CODES"
+  timeout 100 "$MPIEXEC" -n "$n" bash "$WORK/rank.sh" "$COHORT" train "$CONFIG" $(options "$name") \
+    data.shards=set train.epochs=100000 train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
+  job=$!
+  wait_for_step "$name" 5
+  for r in "$PER_RANK/$rank"/set/train-*.h5; do
+    truncate -s 4096 "$r"
+  done
+  wait $job
+  status=$?
+  [ $status = 3 ] || die "exit $status instead of 3 when rank $rank of $n met a cut shard"
+  error_lines 1 " error$([ "$n" = 1 ] || echo " rank $rank [^ ]+"): .*train-0000[0-9]\.h5"
+  no_loss
+  [ -z "$(ranks)" ] || die "ranks outlive their job"
+  unset PER_RANK
+}
+alone 1 0
+alone 2 1
+alone 3 0
+alone 3 2
+
+# One rank with another config: it meets an error before the others wait for it.
+mkdir 0 1 && cp "$CONFIG" 0/mine.yaml && sed 's/units: 50/units: x/' "$CONFIG" >1/mine.yaml
+PER_RANK=$WORK on_ranks 2 2 train mine.yaml $(options differs)
+error_lines 1 " error rank 1 [^ ]+: mine\.yaml:[0-9]+:[0-9]+: "
+no_loss
+echo "errors on ranks passed"
