@@ -23,6 +23,7 @@ struct ShardOptions {
   std::string recipe, demo;             // one of them
   std::vector<std::string> overrides;
   u64 seed = 1;
+  i64 memory_mib = 1024;
 };
 int run_shard(const ShardOptions& options);
 

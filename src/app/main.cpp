@@ -79,6 +79,9 @@ void add_data_verbs(CLI::App& app, Options& o, Job& job) {
   add_overrides(shard, o.shard.overrides);
   shard->add_option("--demo", o.shard.demo, "write synthetic demo data into this folder instead");
   shard->add_option("--seed", o.shard.seed, "of the demo data");
+  shard->add_option("--memory-mib", o.shard.memory_mib, "rows held; more are sorted on disk")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   shard->callback([&] {
     if (o.shard.recipe.empty() == o.shard.demo.empty())
       throw CLI::ValidationError("shard", "expected a recipe or --demo FOLDER");
@@ -99,6 +102,8 @@ void add_data_verbs(CLI::App& app, Options& o, Job& job) {
   compare->footer("Example: cohort compare runs/image-cnn runs/image-cnn-2");
   compare->add_option("runs", o.compare.runs, "run folders")->required();
   compare->add_flag("--json", o.compare.json, "machine-readable");
+  compare->add_option("--svg", o.compare.svg, "also draw their learning curves into this file");
+  compare->add_option("--metric", o.compare.metric, "of evaluations, for --svg; default: the first");
   compare->callback([&] { job = [&o] { return run_compare(o.compare); }; });
 }
 

@@ -12,7 +12,7 @@ int run_shard(const ShardOptions& options) {
               options.demo);
     return 0;
   }
-  const ShardReport report = shard(options.recipe, options.overrides);
+  const ShardReport report = shard(options.recipe, options.overrides, options.memory_mib << 20);
   std::string rows;
   for (const auto& [split, count] : report.rows) rows += fmt::format(" {} {}", split, count);
   log::info("{}: rows{}; {} rejected", report.output, rows, report.rejected);

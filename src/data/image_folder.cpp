@@ -13,8 +13,9 @@ namespace {
 
 class FolderReader {
  public:
-  FolderReader(const SourceConfig& source, std::string path, RawTable& table)
-      : source_(source), path_(std::move(path)), table_(table) {}
+  FolderReader(const SourceConfig& source, std::string path, RawSchema& schema,
+               const RowSink& use, const RejectSink& reject)
+      : source_(source), path_(std::move(path)), schema_(schema), use_(use), reject_(reject) {}
 
   void run(nlohmann::json& lineage) {
     check_folder();
@@ -36,20 +37,15 @@ class FolderReader {
     if (!std::filesystem::is_directory(path_)) {
       fail(Exit::data, "{}: no such folder: check path and root", path_);
     }
-    const std::vector<std::string> expected{"label"};
-    if (!table_.columns.empty() && table_.columns != expected) {
-      fail(Exit::usage, "{}: image folders do not mix with sources that have other columns",
-           path_);
-    }
-    table_.columns = expected;
+    schema_.set_columns({"label"}, path_);
   }
 
   void set_shape(i64 height, i64 width) const {
     const Shape shape{height, width, source_.channels};
-    if (table_.image.empty()) table_.image = shape;
-    if (table_.image != shape) {
+    if (schema_.image.empty()) schema_.image = shape;
+    if (schema_.image != shape) {
       fail(Exit::data, "{}: images {}, expected {} as in the source before", path_,
-           to_string(shape), to_string(table_.image));
+           to_string(shape), to_string(schema_.image));
     }
   }
 
@@ -65,39 +61,35 @@ class FolderReader {
     try {
       image = decode_image(file, source_.channels);
     } catch (const Error& error) {
-      table_.rejects.push_back({place, error.what()});
-      return;
+      return reject_(place, error.what());
     }
-    if (table_.image.empty()) set_shape(image.height, image.width);
-    const i64 height = table_.image[0], width = table_.image[1];
+    if (schema_.image.empty()) set_shape(image.height, image.width);
+    const i64 height = schema_.image[0], width = schema_.image[1];
     if (image.height != height || image.width != width) {
       if (!source_.resize) {
-        table_.rejects.push_back({place, fmt::format("{} x {} pixels, expected {} x {} (resize?)",
-                                                     image.height, image.width, height, width)});
-        return;
+        return reject_(place, fmt::format("{} x {} pixels, expected {} x {} (resize?)",
+                                          image.height, image.width, height, width));
       }
       image = resize_image(image, height, width);
     }
-    if (table_.image[2] != image.channels) set_shape(height, width);
-    RawRow& row = table_.rows.emplace_back();
-    row.cells = {label};
-    row.image = std::move(image.bytes);
-    row.split = source_.split;
-    row.place = place;
+    if (schema_.image[2] != image.channels) set_shape(height, width);
+    use_({{label}, source_.split, place, std::move(image.bytes), 0});
   }
 
   const SourceConfig& source_;
   std::string path_;
-  RawTable& table_;
+  RawSchema& schema_;
+  const RowSink& use_;
+  const RejectSink& reject_;
   Hasher hasher_;
   i64 bytes_ = 0, pictures_ = 0;
 };
 
 }  // namespace
 
-void read_image_folder(const SourceConfig& source, const std::string& root, RawTable& table,
-                       nlohmann::json& lineage) {
-  FolderReader(source, root + "/" + source.path, table).run(lineage);
+void read_image_folder(const SourceConfig& source, const std::string& root, RawSchema& schema,
+                       nlohmann::json& lineage, const RowSink& use, const RejectSink& reject) {
+  FolderReader(source, root + "/" + source.path, schema, use, reject).run(lineage);
 }
 
 }  // namespace cohort

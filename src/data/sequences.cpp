@@ -1,11 +1,11 @@
+#include "data/sequences.h"
+
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 
 #include "base/error.h"
 #include "base/text.h"
-#include "data/raw_table.h"
 
 namespace cohort {
 namespace {
@@ -16,83 +16,21 @@ bool one_word(const std::string& cell) {
   return !cell.empty() && cell.find_first_of(" \t\r\n\v\f") == std::string::npos;
 }
 
-struct TimedRow {
-  double time = 0;
-  const RawRow* row = nullptr;
-};
-using Groups = std::map<std::pair<std::string, std::string>, std::vector<TimedRow>>;  // split, key
-
-// Rows by split and key, each group in order of time; bad rows become rejects.
-Groups collect(const Group& group, const std::vector<std::size_t>& values, RawTable& table) {
-  const std::size_t key = static_cast<std::size_t>(table.column(group.key));
-  const std::size_t time = static_cast<std::size_t>(table.column(group.time));
-  Groups groups;
-  for (const RawRow& row : table.rows) {
-    const auto at = parse_double(trim(row.cells[time]));
-    if (!at || !std::isfinite(*at)) {
-      table.rejects.push_back({row.place, group.time + " '" + row.cells[time] +
-                                              "' is not a number"});
-      continue;
-    }
-    const auto bad = std::find_if(values.begin(), values.end(),
-                                  [&](std::size_t i) { return !one_word(row.cells[i]); });
-    if (bad != values.end()) {
-      table.rejects.push_back({row.place, table.columns[*bad] + " '" + row.cells[*bad] +
-                                              "' is empty or has white space"});
-      continue;
-    }
-    groups[{row.split, row.cells[key]}].push_back({*at, &row});
-  }
-  for (auto& [name, rows] : groups) {
-    std::stable_sort(rows.begin(), rows.end(),
-                     [](const TimedRow& a, const TimedRow& b) { return a.time < b.time; });
-  }
-  return groups;
-}
-
 // Counts of one user: period -> events.
 struct Series {
   std::map<i64, i64> counts;
   std::string place;
 };
 
-struct Periods {
-  i64 first = std::numeric_limits<i64>::max(), last = std::numeric_limits<i64>::min();
-};
-
-std::map<std::string, Series> count_events(const Aggregate& config, RawTable& table,
-                                           Periods& periods) {
-  const std::size_t user = static_cast<std::size_t>(table.column(config.user));
-  const std::size_t time = static_cast<std::size_t>(table.column(config.time));
-  std::map<std::string, Series> users;
-  for (const RawRow& row : table.rows) {
-    const auto seconds = parse_double(trim(row.cells[time]));
-    if (!seconds || !(std::abs(*seconds) < 1e15)) {
-      table.rejects.push_back({row.place, config.time + " '" + row.cells[time] +
-                                              "' is not a time in seconds"});
-      continue;
-    }
-    const double exact = std::floor(*seconds / static_cast<double>(config.period));
-    const i64 period = static_cast<i64>(exact);
-    periods.first = std::min(periods.first, period);
-    periods.last = std::max(periods.last, period);
-    Series& series = users[row.cells[user]];
-    if (series.counts.empty()) series.place = row.place;
-    ++series.counts[period];
-  }
-  return users;
-}
-
 class WindowMaker {
  public:
-  WindowMaker(const Aggregate& config, const Periods& periods) : config_(config) {
-    const double steps = static_cast<double>(periods.last - periods.first + 1);
-    last_ = periods.last;
+  WindowMaker(const Aggregate& config, i64 first, i64 last) : config_(config), last_(last) {
+    const double steps = static_cast<double>(last - first + 1);
     test_ = last_ + 1 - std::llround(steps * config.test);
     validation_ = test_ - std::llround(steps * config.validation);
   }
 
-  void add(const std::string& user, const Series& series, std::vector<RawRow>& rows) const {
+  void make(const std::string& user, const Series& series, const RowSink& use) const {
     const i64 first = series.counts.begin()->first;
     i64 before = 0;
     for (i64 period = first + 1; period <= last_; ++period) {
@@ -105,10 +43,9 @@ class WindowMaker {
         events += (events.empty() ? "" : " ") + std::to_string(at(series, p));
       }
       if (before < config_.min_events || (total == 0 && !config_.idle)) continue;
-      RawRow& row = rows.emplace_back();
-      row.cells = {user, std::to_string(period), events, std::to_string(at(series, period))};
-      row.split = period >= test_ ? "test" : period >= validation_ ? "validation" : "train";
-      row.place = series.place;
+      use({{user, std::to_string(period), events, std::to_string(at(series, period))},
+           period >= test_ ? "test" : period >= validation_ ? "validation" : "train",
+           series.place, "", 0});
     }
   }
 
@@ -126,54 +63,118 @@ constexpr i64 kMostPeriods = 1000000;
 
 }  // namespace
 
-void group_rows(const Group& group, RawTable& table) {
-  std::vector<std::size_t> values;
-  std::vector<std::string> columns{group.key};
-  for (const std::string& name : group.columns) {
-    values.push_back(static_cast<std::size_t>(table.column(name)));
-    columns.push_back(name);
-  }
-  columns.push_back("deltas");
-  std::vector<RawRow> grouped;
-  for (const auto& [name, rows] : collect(group, values, table)) {
-    if (static_cast<i64>(rows.size()) < group.min_length) continue;
-    RawRow& out = grouped.emplace_back();
-    out.cells.assign(columns.size(), "");
-    out.cells[0] = name.second;
-    out.split = name.first;
-    out.place = rows[0].row->place;
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-      const char* gap = r == 0 ? "" : " ";
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        out.cells[i + 1] += gap + rows[r].row->cells[values[i]];
-      }
-      out.cells.back() += gap + text_of(r == 0 ? 0 : rows[r].time - rows[r - 1].time);
-    }
-  }
-  table.columns = std::move(columns);
-  table.rows = std::move(grouped);
+GroupRows::GroupRows(const Group& group, const RawSchema& in, std::unique_ptr<SpillSort> sort)
+    : group_(group), in_(in), sort_(std::move(sort)) {
+  out_.columns = {group.key};
+  out_.columns.insert(out_.columns.end(), group.columns.begin(), group.columns.end());
+  out_.columns.push_back("deltas");
 }
 
-void aggregate_rows(const Aggregate& aggregate, RawTable& table) {
-  for (const RawRow& row : table.rows) {
-    if (row.split != "train") {
-      fail(Exit::usage, "{}: split '{}': aggregate makes splits by time: remove split", row.place,
-           row.split);
+// Key: split, 0, key, 0, time. Cells hold no zero byte.
+void GroupRows::add(const RawRow& row, const RejectSink& reject) {
+  const std::string& time = row.cells[in_.column(group_.time)];
+  const auto at = parse_double(trim(time));
+  if (!at || !std::isfinite(*at)) {
+    return reject(row.place, group_.time + " '" + time + "' is not a number");
+  }
+  std::string value;
+  pack_value(value, *at);
+  pack_text(value, row.place);
+  for (const std::string& name : group_.columns) {
+    const std::string& cell = row.cells[in_.column(name)];
+    if (!one_word(cell)) {
+      return reject(row.place, name + " '" + cell + "' is empty or has white space");
     }
+    pack_text(value, cell);
   }
-  Periods periods;
-  const auto users = count_events(aggregate, table, periods);
-  if (!users.empty() && periods.last - periods.first >= kMostPeriods) {
+  std::string key = row.split + '\0' + row.cells[in_.column(group_.key)] + '\0';
+  pack_ordered(key, *at);
+  sort_->add(key, value);
+}
+
+void GroupRows::each(const RowSink& use) {
+  std::string group;
+  RawRow row;
+  i64 length = 0;
+  double before = 0;
+  const auto give = [&] {
+    if (length >= group_.min_length) use(std::move(row));
+    length = 0;
+  };
+  sort_->each([&](std::string_view key, std::string_view value) {
+    key.remove_suffix(sizeof(double));
+    Unpacker packed(value);
+    const double time = packed.value<double>();
+    const std::string place(packed.text());
+    if (length == 0 || key != group) {
+      give();
+      group = key;
+      row = {};
+      row.split = group.substr(0, group.find('\0'));
+      row.cells.resize(out_.columns.size());
+      row.cells[0] = group.substr(row.split.size() + 1, group.size() - row.split.size() - 2);
+      row.place = place;
+      before = time;
+    }
+    const char* gap = length == 0 ? "" : " ";
+    for (std::size_t i = 1; i + 1 < row.cells.size(); ++i) {
+      row.cells[i].append(gap).append(packed.text());
+    }
+    row.cells.back() += gap + text_of(length == 0 ? 0 : time - before);
+    before = time;
+    ++length;
+  });
+  give();
+}
+
+AggregateRows::AggregateRows(const Aggregate& aggregate, const RawSchema& in,
+                             std::unique_ptr<SpillSort> sort)
+    : aggregate_(aggregate), user_(in.column(aggregate.user)), time_(in.column(aggregate.time)),
+      out_{{aggregate.user, "period", "events", "target"}, {}}, sort_(std::move(sort)) {}
+
+void AggregateRows::add(const RawRow& row, const RejectSink& reject) {
+  if (row.split != "train") {
+    fail(Exit::usage, "{}: split '{}': aggregate makes splits by time: remove split", row.place,
+         row.split);
+  }
+  const auto seconds = parse_double(trim(row.cells[time_]));
+  if (!seconds || !(std::abs(*seconds) < 1e15)) {
+    return reject(row.place, aggregate_.time + " '" + row.cells[time_] +
+                                 "' is not a time in seconds");
+  }
+  const i64 period =
+      static_cast<i64>(std::floor(*seconds / static_cast<double>(aggregate_.period)));
+  const bool any = last_ >= first_;
+  first_ = any ? std::min(first_, period) : period;
+  last_ = any ? std::max(last_, period) : period;
+  std::string value;
+  pack_value(value, period);
+  pack_text(value, row.place);
+  sort_->add(row.cells[user_], value);
+}
+
+void AggregateRows::each(const RowSink& use) {
+  if (last_ - first_ >= kMostPeriods) {
     fail(Exit::data, "times span {} periods of {} s, expected under {}: is {} in seconds?",
-         periods.last - periods.first + 1, aggregate.period, kMostPeriods, aggregate.time);
+         last_ - first_ + 1, aggregate_.period, kMostPeriods, aggregate_.time);
   }
-  std::vector<RawRow> rows;
-  if (!users.empty()) {
-    const WindowMaker maker(aggregate, periods);
-    for (const auto& [user, series] : users) maker.add(user, series, rows);
-  }
-  table.columns = {aggregate.user, "period", "events", "target"};
-  table.rows = std::move(rows);
+  const WindowMaker maker(aggregate_, first_, last_);
+  std::string user;
+  Series series;
+  const auto give = [&] {
+    if (!series.counts.empty()) maker.make(user, series, use);
+  };
+  sort_->each([&](std::string_view key, std::string_view value) {
+    Unpacker packed(value);
+    const i64 period = packed.value<i64>();
+    if (series.counts.empty() || key != user) {
+      give();
+      user = key;
+      series = {{}, std::string(packed.text())};
+    }
+    ++series.counts[period];
+  });
+  give();
 }
 
 }  // namespace cohort

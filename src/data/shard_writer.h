@@ -1,5 +1,6 @@
 // Writes a shard set: see docs/shard_format.md.
 #pragma once
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -8,30 +9,40 @@
 
 namespace cohort {
 
-// All rows of one field, in memory. starts[r] is the first element of row r (rows + 1 entries);
-// for a fixed field it is empty.
+// Rows of one shard, in their order. Ragged fields: starts[r] is the first element of row r (rows +
+// 1 entries); empty for fixed ones.
 struct FieldRows {
   Field field;
   std::vector<u8> values;
   std::vector<i64> starts;
+  void add(const std::vector<u8>& row);
 };
-struct RowTable {
+struct ShardRows {
   std::vector<FieldRows> fields;
-  std::vector<i64> row_ids;         // unique
-  std::vector<std::string> splits;  // names
-  std::vector<i64> split;           // per row: index of its split
-  std::vector<Vocabulary> vocabularies;
+  std::vector<i64> row_ids;  // unique
+  void clear();              // all rows
 };
 struct WriteOptions {
   std::string path;
   i64 rows_per_block = 64;
-  i64 rows_per_shard = 4096;  // rounded up to whole blocks
   u64 seed = 1;
-  bool shuffled = true;  // rows in order of XXH64(seed, row id), else as given
-  std::string statistics_split = "train";
+  bool shuffled = true;  // rows in order of XXH64(seed, row id): said, not made here
   std::string recipe;
 };
-// Fills the fields' statistics, writes, renames. Errors: Exit::data, Exit::storage.
-void write_shards(RowTable& table, const WriteOptions& options, const nlohmann::json& lineage);
+
+class ShardWriter {
+ public:
+  explicit ShardWriter(const WriteOptions& options);  // makes the temporary folder
+  ~ShardWriter();                                     // removes it unless committed
+  // One file of a split; the splits come one after the other. Errors: Exit::storage.
+  void write(const std::string& split, const ShardRows& rows);
+  const std::vector<std::pair<std::string, i64>>& rows() const;  // per split, as written
+  void commit(const std::vector<Field>& fields, const std::vector<Vocabulary>& vocabularies,
+              const nlohmann::json& sources);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace cohort

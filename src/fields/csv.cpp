@@ -2,88 +2,79 @@
 
 #include <unicode/utf8.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace cohort {
-namespace {
 
-class CsvParser {
- public:
-  CsvParser(const std::string& text, char delimiter, bool quotes)
-      : text_(text), delimiter_(delimiter), quotes_(quotes) {}
+CsvParser::CsvParser(std::optional<char> delimiter, bool quotes, Use use)
+    : delimiter_(delimiter), quotes_(quotes), use_(std::move(use)) {
+  record_.line = line_;
+}
 
-  void run(const std::function<void(const CsvRecord&)>& use) {
-    while (at_ < text_.size()) {
-      CsvRecord record;
-      record.line = line_;
-      while (cell(record)) {
-      }
-      if (record.cells.size() == 1 && record.cells[0].empty()) continue;
-      use(record);
-    }
-  }
-
- private:
-  // Reads one cell; true where another one follows on this record.
-  bool cell(CsvRecord& record) {
-    std::string value;
-    if (quotes_ && at_ < text_.size() && text_[at_] == '"') quoted(record, value);
-    while (at_ < text_.size() && text_[at_] != delimiter_ && text_[at_] != '\n') {
-      value += text_[at_++];
-    }
-    const bool more = at_ < text_.size() && text_[at_] == delimiter_;
-    if (!more) {
-      if (!value.empty() && value.back() == '\r') value.pop_back();
-      ++line_;
-    }
-    ++at_;
-    record.cells.push_back(std::move(value));
-    return more;
-  }
-  void quoted(CsvRecord& record, std::string& value) {
-    ++at_;
-    for (; at_ < text_.size(); ++at_) {
-      if (text_[at_] == '\n') ++line_;
-      if (text_[at_] != '"') {
-        value += text_[at_];
-      } else if (at_ + 1 < text_.size() && text_[at_ + 1] == '"') {
-        value += '"';
-        ++at_;
+void CsvParser::feed(std::string_view text) {
+  while (!text.empty()) {
+    if (state_ == State::start) {
+      const bool quoted = quotes_ && text[0] == '"';
+      if (quoted) text.remove_prefix(1);
+      state_ = quoted ? State::quoted : State::plain;
+    } else if (state_ == State::quoted) {
+      const std::size_t end = std::min(text.find('"'), text.size());
+      line_ += std::count(text.begin(), text.begin() + static_cast<i64>(end), '\n');
+      append(text.substr(0, end));
+      if (end < text.size()) state_ = State::quote;
+      text.remove_prefix(std::min(end + 1, text.size()));
+    } else if (state_ == State::quote) {  // a second one stands for itself, else the cell is whole
+      if (text[0] == '"') {
+        append("\"");
+        text.remove_prefix(1);
+        state_ = State::quoted;
       } else {
-        ++at_;
-        return;
+        state_ = State::plain;
       }
+    } else {
+      const auto ends = [this](char c) { return c == '\n' || c == delimiter_; };
+      const auto end = std::find_if(text.begin(), text.end(), ends);
+      const std::size_t size = static_cast<std::size_t>(end - text.begin());
+      append(text.substr(0, size));
+      text.remove_prefix(size);
+      if (text.empty()) return;
+      text[0] == '\n' ? end_record() : end_cell();
+      text.remove_prefix(1);
     }
-    record.problem = "a quoted cell is not closed";
-  }
-
-  const std::string& text_;
-  char delimiter_;
-  bool quotes_;
-  std::size_t at_ = 0;
-  i64 line_ = 1;
-};
-
-}  // namespace
-
-void parse_csv(const std::string& text, char delimiter, bool quotes,
-               const std::function<void(const CsvRecord&)>& use) {
-  CsvParser(text, delimiter, quotes).run(use);
-}
-
-void parse_lines(const std::string& text, const std::function<void(const CsvRecord&)>& use) {
-  i64 line = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string value = text.substr(at, end - at);
-    if (!value.empty() && value.back() == '\r') value.pop_back();
-    ++line;
-    at = end + 1;
-    if (!value.empty()) use({line, {std::move(value)}, ""});
   }
 }
 
-std::string latin1_to_utf8(const std::string& text) {
+void CsvParser::finish() {
+  if (state_ == State::quoted) record_.problem = "a quoted cell is not closed";
+  if (state_ != State::start || !record_.cells.empty()) end_record();
+}
+
+void CsvParser::append(std::string_view text) {
+  size_ += text.size();
+  if (size_ <= most_bytes) cell_ += text;
+}
+
+void CsvParser::end_cell() {
+  size_ += sizeof(std::string);
+  if (size_ <= most_bytes) record_.cells.push_back(std::move(cell_));
+  cell_.clear();
+  state_ = State::start;
+}
+
+void CsvParser::end_record() {
+  if (!cell_.empty() && cell_.back() == '\r') cell_.pop_back();
+  end_cell();
+  if (size_ > most_bytes) {
+    record_.problem = "a record of over 64 MiB (is a quote not closed, or the file not text?)";
+  }
+  const bool empty = record_.cells.size() == 1 && record_.cells[0].empty();
+  if (!empty || !record_.problem.empty()) use_(std::move(record_));
+  record_ = {++line_, {}, ""};
+  size_ = 0;
+}
+
+std::string latin1_to_utf8(std::string_view text) {
   std::string result;
   for (const char c : text) {
     const unsigned value = static_cast<unsigned char>(c);

@@ -96,20 +96,8 @@ class RealFiles : public Files {
     return std::make_unique<RealWriter>(path, O_WRONLY | O_CREAT | O_APPEND, "open for append");
   }
   std::string read(const std::string& path) override {
-    Handle handle(path, O_RDONLY, "open");
-    struct stat info {};
-    if (::fstat(handle.get(), &info) != 0) failed(path, "stat");
-    if (S_ISDIR(info.st_mode)) fail(Exit::storage, "{}: is a folder, expected a file", path);
     std::string text;
-    text.reserve(static_cast<std::size_t>(std::max<i64>(info.st_size, 0)));
-    std::vector<char> buffer(1 << 16);
-    for (;;) {
-      const ssize_t n = ::read(handle.get(), buffer.data(), buffer.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) failed(path, "read");
-      if (n == 0) break;
-      text.append(buffer.data(), static_cast<std::size_t>(n));
-    }
+    read_pieces(path, [&](std::string_view piece) { text += piece; });
     return text;
   }
   void rename(const std::string& from, const std::string& to) override {
@@ -167,6 +155,25 @@ class RealFiles : public Files {
 Files& real_files() {
   static RealFiles files;
   return files;
+}
+
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& use) {
+  Handle handle(path, O_RDONLY, "open");
+  struct stat info {};
+  if (::fstat(handle.get(), &info) != 0) failed(path, "stat");
+  if (S_ISDIR(info.st_mode)) fail(Exit::storage, "{}: is a folder, expected a file", path);
+  std::vector<char> buffer(1 << 18);
+  std::size_t filled = 0;
+  for (;;) {
+    const ssize_t n = ::read(handle.get(), buffer.data() + filled, buffer.size() - filled);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) failed(path, "read");
+    filled += static_cast<std::size_t>(n);
+    if (n > 0 && filled < 4096) continue;
+    if (filled > 0) use({buffer.data(), filled});
+    if (n == 0) return;
+    filled = 0;
+  }
 }
 
 void write_atomically(Files& files, const std::string& path, const std::string& text) {

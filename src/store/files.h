@@ -1,8 +1,10 @@
 // All file effects of checkpoints, manifests and run folders, behind one interface, so that faults
 // can be injected. Errors are Error(Exit::storage) with path, operation, sizes and the errno text.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/types.h"
@@ -35,6 +37,10 @@ class Files {
 
 // The real file system. Lives as long as the process.
 Files& real_files();
+
+// Reads a file of the real file system from begin to end, a piece at a time; at least the first 4
+// KiB (or the whole file) come together.
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& use);
 
 // Writes text to path + ".tmp", syncs, renames, syncs the folder.
 void write_atomically(Files& files, const std::string& path, const std::string& text);
