@@ -32,17 +32,17 @@ enum class Pass : u8 { forward, backward };
 //   of each id, -1: none.
 // * BatchNorm in training has two phases each way. Groups: op.groups, or max(1, global_batch / 32)
 //   where that is 0; a row belongs to group position * groups / global_batch.
-//   forward 0: zeroes `sync` and adds, per group, the counts, sums and sums of squares of this
-//   rank's valid rows (valid steps of a sequence). [The plan adds sync over ranks if a group is
-//   split between them.] forward 1: normalises; `saved` keeps mean and inverse deviation; adds to
-//   d_param[2] (and [3]) rows_g * mean_g (rows_g * unbiased variance_g; biased if it has one
-//   element) for each group whose first position, ceil(g * global_batch / groups), is in this
-//   call's `position` (padding rows count: they carry their position, or -1), so that over the
-//   ranks every group is added once. rows_g counts rows, not elements.
-//   backward 0: zeroes `sync`, adds per group the sums of dy and dy * xhat and accumulates them
-//   into d_param[0], [1]. [Reduced as above.] backward 1: dx. Without training only the last
-//   forward phase runs, from the running statistics, and touches no sync. The layout of `sync`
-//   within its shape [groups, k] is the device's own.
+//   forward 0: zeroes `sync` and puts there, per group, what the statistics need of this rank's
+//   valid rows (valid steps of a sequence). [The plan adds sync over ranks if a group is split
+//   between them.] forward 1: normalises; adds to d_param[2] (and [3]) rows_g * mean_g (rows_g *
+//   unbiased variance_g; biased if it has one element) for each group whose first position,
+//   ceil(g * global_batch / groups), is in this call's `position` (padding rows count: they carry
+//   their position, or -1), so that over the ranks every group is added once. rows_g counts rows,
+//   not elements.
+//   backward 0: zeroes `sync` and puts there what dx needs of this rank's rows. [Reduced as above.]
+//   backward 1: dx. One of the two adds this rank's rows to d_param[0], [1]. Without training only
+//   the last forward phase runs, from the running statistics, and touches no sync. The layout of
+//   `sync` within its shape [groups, k] is the device's own.
 // * Loss forward adds (sum of weight*loss, sum of weight) to out[0], f64 [2]; backward writes
 //   d_in[0] = weight * d loss / d prediction (not divided by the weight sum).
 struct Call {

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Writes fixtures/*.json with PyTorch (float64, dropout off): inputs, initial weights under this
 project's names and layouts, logits, gradients of the summed loss, and the mean loss of ten steps.
+With batch norm also: how many padding rows the batch has (they lie in its groups of positions and
+hold nothing), the loss of inference, and the running statistics after the ten steps.
 
     python3 tests/oracle/make_fixtures.py
 """
@@ -21,6 +23,7 @@ class Case:
         self.name, self.layers, self.loss, self.inputs = name, layers, loss, inputs
         self.g = torch.Generator().manual_seed(seed)
         self.fields, self.data, self.params, self.sparse = [], {}, {}, set()
+        self.padding, self.training, self.running, self.sums = 0, True, {}, {}
 
     def field(self, name, dtype, shape, values, classes=0, ragged=False):
         self.fields.append(dict(name=name, dtype=dtype, shape=shape, classes=classes,
@@ -220,13 +223,114 @@ def image():
     return case, run
 
 
+def batch_norm_params(case, layer, channels):
+    case.param(layer + ".weight", channels)
+    case.param(layer + ".bias", channels)
+    case.running[layer + ".running_mean"] = case.real(channels)
+    case.running[layer + ".running_var"] = case.real(channels).abs() + 0.5
+
+
+def batch_norm(case, layer, x, options, valid):
+    """x [ROWS, ..., C] of which `valid` counts, normalised by groups of batch positions."""
+    mean, var = case.running[layer + ".running_mean"], case.running[layer + ".running_var"]
+    epsilon = options.get("epsilon", 1e-5)
+    batch = ROWS + case.padding
+    groups = options.get("groups", 0) or max(1, batch // 32)
+    group = torch.arange(ROWS) * groups // batch
+    out = torch.zeros_like(x)
+    sums = [torch.zeros_like(mean), torch.zeros_like(var)]
+    for g in range(groups):
+        here = valid & (group == g).reshape([-1] + [1] * (valid.dim() - 1))
+        found = [mean.clone(), var.clone()]   # with momentum 1: the group's own
+        out[here] = F.batch_norm(x[here], *found, case[layer + ".weight"], case[layer + ".bias"],
+                                 training=case.training, momentum=1.0, eps=epsilon)
+        for total, own in zip(sums, found):
+            total += own * int((group == g).sum())
+    case.sums[layer + ".running_mean"], case.sums[layer + ".running_var"] = sums
+    return out
+
+
+def update_running(case, momentum):
+    for name, total in case.sums.items():
+        case.running[name] = (1 - momentum) * case.running[name] + momentum * total / ROWS
+
+
+def norm_rows():
+    options = dict(name="n", groups=3, momentum=0.3, epsilon=1e-3)
+    case = Case("batch-norm-rows", [{"dense": {"name": "h", "from": "x", "units": 5,
+                                               "activation": "tanh"}},
+                                    {"batch_norm": options}, {"dense": dict(name="d", units=1)}],
+                {"mse": dict(target="target")}, {"x": {}}, 7)
+    x = case.field("x", "float32", [4], case.real(ROWS, 4))
+    y = case.field("target", "float32", [1], case.real(ROWS, 1))
+    dense_params(case, "h", 5, 4)
+    batch_norm_params(case, "n", 5)
+    dense_params(case, "d", 1, 5)
+
+    def run():
+        r = batch_norm(case, "n", torch.tanh(dense(case, "h", x)), options, torch.ones(ROWS) > 0)
+        out = dense(case, "d", r)
+        return out, F.mse_loss(out, y, reduction="sum"), ROWS
+    return case, run
+
+
+def norm_steps():
+    options = dict(name="n")
+    case = Case("batch-norm-steps",
+                [{"lstm": {"name": "r", "from": "events", "units": 5, "output": "every"}},
+                 {"batch_norm": options}, {"dense": dict(name="d", units="classes")}],
+                {"cross_entropy": dict(target="next")}, {"events": {}, "next": {}}, 8)
+    case.padding = 1
+    x = case.field("events", "float32", [3], case.real(ROWS, STEPS, 3), ragged=True)
+    y = case.field("next", "int32", [], case.ids(4, ROWS, STEPS), 4, True)
+    recurrent_params(case, "r", 4, 5, 3)
+    batch_norm_params(case, "n", 5)
+    dense_params(case, "d", 4, 5)
+
+    def run():
+        r = batch_norm(case, "n", recurrent(case, "r", x, True), options, mask())
+        out = dense(case, "d", r) * mask()[..., None]
+        return out, F.cross_entropy(out[mask()], y[mask()], reduction="sum"), int(mask().sum())
+    return case, run
+
+
+def norm_image():
+    options = dict(name="n", groups=2)
+    case = Case("batch-norm-image", [{"conv2d": {"name": "c", "from": "image", "filters": 3,
+                                                 "kernel": 3, "activation": "tanh"}},
+                                     {"batch_norm": options}, {"max_pool2d": dict(name="p", size=2)},
+                                     {"flatten": dict(name="f")},
+                                     {"dense": dict(name="d", units="classes")}],
+                {"cross_entropy": dict(target="label")}, {"image": {"scale": 1 / 255}}, 9)
+    case.padding = 2   # groups of four and of two rows
+    x = case.field("image", "uint8", [7, 6, 2], case.ids(256, ROWS, 7, 6, 2))
+    y = case.field("label", "int32", [], case.ids(4, ROWS), 4)
+    case.param("c.weight", 3, 3, 3, 2)
+    case.param("c.bias", 3)
+    batch_norm_params(case, "n", 3)
+    dense_params(case, "d", 4, 2 * 2 * 3)
+
+    def run():
+        r = F.conv2d(x.double().permute(0, 3, 1, 2) / 255, case["c.weight"].permute(0, 3, 1, 2),
+                     case["c.bias"])
+        r = torch.tanh(r).permute(0, 2, 3, 1)
+        r = batch_norm(case, "n", r, options, torch.ones(r.shape[:3]) > 0)
+        r = F.max_pool2d(r.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1).flatten(1)
+        out = dense(case, "d", r)
+        return out, F.cross_entropy(out, y, reduction="sum"), ROWS
+    return case, run
+
+
 def numbers(tensor):
     return [float(f"{v:.12g}") for v in tensor.detach().flatten().tolist()]
 
 
 def write(case, run):
     start = {n: dict(shape=list(p.shape), sparse=n in case.sparse, values=numbers(p))
-             for n, p in case.params.items()}
+             for n, p in {**case.params, **case.running}.items()}
+    case.training = False
+    inferred = run()
+    case.training = True
     dense_params_ = [p for n, p in case.params.items() if n not in case.sparse]
     optimizers = [torch.optim.Adam(dense_params_, lr=0.01)]
     if case.sparse:
@@ -239,9 +343,12 @@ def write(case, run):
         (loss / weight).backward()
         losses.append(float(loss / weight))
         if step == 0:
-            logits = numbers(out)
+            logits = numbers(inferred[0])
             grads = {n: numbers((p.grad.to_dense() if p.grad.is_sparse else p.grad) * weight)
                      for n, p in case.params.items()}
+            grads.update((n, numbers(total)) for n, total in case.sums.items())
+        update_running(case, next((layer["batch_norm"].get("momentum", 0.1) for layer in case.layers
+                                   if "batch_norm" in layer), 0))
         for optimizer in optimizers:
             optimizer.step()
     fixture = dict(name=case.name, rows=ROWS, lengths=LENGTHS,
@@ -249,6 +356,9 @@ def write(case, run):
                    optimizer=dict(name="adam", learning_rate=0.01), fields=case.fields,
                    data={n: numbers(v.double()) for n, v in case.data.items()}, params=start,
                    logits=logits, grads=grads, losses=losses)
+    if case.running:
+        fixture.update(padding=case.padding, infer_loss=float(inferred[1] / inferred[2]),
+                       running={n: numbers(v) for n, v in case.running.items()})
     text = json.dumps(fixture, separators=(",", ":"))
     (FOLDER / (case.name + ".json")).write_text(text + "\n")
     print(case.name, len(text), losses[0], losses[-1])
@@ -257,5 +367,5 @@ def write(case, run):
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for made in (behavior("rnn"), behavior("lstm"), next_event(), two_tower(), mlp(), sentiment(),
-                 image()):
+                 image(), norm_rows(), norm_steps(), norm_image()):
         write(*made)

@@ -1,3 +1,6 @@
+// Batch norm as Ioffe & Szegedy 2015 write it: algorithm 1 forward, the six formulas of section 3
+// backward. So that a group split between ranks needs no other formula, `sync` carries the rows
+// themselves: each rank writes its own, the sum over ranks holds all.
 #include <cstring>
 
 #include "device/reference/reference_impl.h"
@@ -10,130 +13,152 @@ i64 batch_norm_groups(const BatchNorm& op, i64 global_batch) {
 
 namespace {
 
-// sync per group: rows, elements per channel, then two sums of each channel.
-struct Groups {
+// sync [groups, positions of a group, 1 + 2 * row]: 1 + valid elements (0: no row here), x, dy.
+struct Rows {
   const Call& c;
   const BatchNorm& op;
-  i64 channels = last(c.in[0].shape);
-  i64 groups = batch_norm_groups(op, c.scalars->global_batch);
-  i64 record = 2 + 2 * channels;
+  i64 batch = c.scalars->global_batch;
+  i64 groups = batch_norm_groups(op, batch);
+  i64 places = batch_norm_places(op, batch);
+  i64 width = row_size(c.in[0]), channels = last(c.in[0].shape);
 
-  i64 of_row(i64 r) const {
-    return c.position.as<i32>()[r] * groups / c.scalars->global_batch;
+  i64 position(i64 r) const { return c.position.as<i32>()[r]; }
+  i64 group_of(i64 r) const { return position(r) * groups / batch; }
+  i64 first_position(i64 group) const { return (group * batch + groups - 1) / groups; }
+  double* at(i64 group, i64 place) const {
+    return c.sync.as<double>() + (group * places + place) * (1 + 2 * width);
   }
-  double* sums(i64 g) const { return c.sync.as<double>() + g * record; }
-  // mean then inverse deviation
-  double* saved(i64 g) const { return reinterpret_cast<double*>(c.saved.data) + g * 2 * channels; }
-  // use(row, first element, channels' vectors at a time) of every valid row and step
-  template <class Use>
-  void vectors(Use use) const {
-    const i64 n = row_size(c.in[0]);
+  i64 valid_elements(i64 r) const {
     const bool ragged = !c.lengths.empty() && c.lengths[0].data;
+    return ragged ? steps_in(c, 0, r) * (width / c.in[0].shape[1]) : width;
+  }
+
+  void put(bool with_gradient) const {
+    std::memset(c.sync.data, 0, static_cast<std::size_t>(c.sync.bytes()));
     for (i64 r = 0; r < valid_rows(c); ++r) {
-      const i64 end = ragged ? steps_in(c, 0, r) * (n / c.in[0].shape[1]) : n;
-      for (i64 first = 0; first < end; first += channels) use(r, r * n + first);
+      double* to = at(group_of(r), position(r) - first_position(group_of(r)));
+      const i64 n = valid_elements(r);
+      to[0] = 1 + static_cast<double>(n);
+      std::copy_n(real(c.in[0]) + r * width, n, to + 1);
+      if (with_gradient) std::copy_n(real(c.d_out[0]) + r * width, n, to + 1 + width);
     }
+  }
+  // use(x, dy) of every valid element of a channel in a group, over all ranks.
+  template <class Use>
+  void each(i64 group, i64 channel, Use use) const {
+    for (i64 place = 0; place < places; ++place) {
+      const double* row = at(group, place);
+      for (i64 e = channel; e < static_cast<i64>(row[0]) - 1; e += channels)
+        use(row[1 + e], row[1 + width + e]);
+    }
+  }
+  i64 count_rows(i64 group) const {
+    i64 rows = 0;
+    for (i64 place = 0; place < places; ++place) rows += at(group, place)[0] > 0;
+    return rows;
+  }
+  // use(element) of every valid element of a channel in a group, among this rank's rows.
+  template <class Use>
+  void each_own(i64 group, i64 channel, Use use) const {
+    for (i64 r = 0; r < valid_rows(c); ++r) {
+      if (group_of(r) != group) continue;
+      for (i64 e = channel; e < valid_elements(r); e += channels) use(r * width + e);
+    }
+  }
+  // Whether the group's first position is one of this rank's, padding included.
+  bool owns(i64 group) const {
+    for (i64 r = 0; r < c.rows; ++r)
+      if (position(r) == first_position(group)) return true;
+    return false;
   }
 };
 
-void zero_sync(const Call& c) {
-  std::memset(c.sync.data, 0, static_cast<std::size_t>(c.sync.bytes()));
+struct Moments {
+  double m = 0, mean = 0, variance = 0;   // m elements; the variance is the biased one
+};
+
+Moments moments_of(const Rows& rows, i64 group, i64 channel) {
+  Moments s;
+  rows.each(group, channel, [&](double x, double) { s.mean += x, s.m += 1; });
+  if (s.m == 0) return s;
+  s.mean /= s.m;
+  rows.each(group, channel, [&](double x, double) { s.variance += (x - s.mean) * (x - s.mean); });
+  s.variance /= s.m;
+  return s;
 }
 
-void sum_groups(const Groups& g) {
-  zero_sync(g.c);
-  for (i64 r = 0; r < valid_rows(g.c); ++r) g.sums(g.of_row(r))[0] += 1;
-  g.vectors([&](i64 r, i64 first) {
-    double* sums = g.sums(g.of_row(r));
-    sums[1] += 1;
-    for (i64 k = 0; k < g.channels; ++k) {
-      const double x = real(g.c.in[0])[first + k];
-      sums[2 + k] += x;
-      sums[2 + g.channels + k] += x * x;
-    }
+// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta
+double normalised(const Rows& rows, double x, const Moments& s, i64 channel) {
+  const double xhat = (x - s.mean) / std::sqrt(s.variance + rows.op.epsilon);
+  return real(rows.c.param[0])[channel] * xhat + real(rows.c.param[1])[channel];
+}
+
+void add_to_running(const Rows& rows, i64 group, i64 channel, const Moments& s) {
+  const Call& c = rows.c;
+  if (c.d_param.size() != 4 || s.m == 0 || !rows.owns(group)) return;
+  const double weight = static_cast<double>(rows.count_rows(group));
+  const double unbiased = s.m > 1 ? s.variance * s.m / (s.m - 1) : s.variance;
+  real(c.d_param[2])[channel] += weight * s.mean;
+  real(c.d_param[3])[channel] += weight * unbiased;
+}
+
+void forward_channel(const Rows& rows, i64 group, i64 channel) {
+  const Call& c = rows.c;
+  Moments s;
+  if (c.scalars->training) {
+    s = moments_of(rows, group, channel);
+    add_to_running(rows, group, channel, s);
+  } else {
+    s = {0, real(c.param[2])[channel], real(c.param[3])[channel]};
+  }
+  rows.each_own(group, channel, [&](i64 i) {
+    real(c.out[0])[i] = normalised(rows, real(c.in[0])[i], s, channel);
   });
 }
 
-bool owns(const Groups& g, i64 group) {
-  const i64 batch = g.c.scalars->global_batch;
-  const i64 first = (group * batch + g.groups - 1) / g.groups;
-  for (i64 r = 0; r < g.c.rows; ++r)
-    if (g.c.position.as<i32>()[r] == first) return true;
-  return false;
-}
-
-void finish_statistics(const Groups& g) {
-  const i64 C = g.channels;
-  for (i64 group = 0; group < g.groups; ++group) {
-    const double* sums = g.sums(group);
-    const double n = sums[1];
-    if (n == 0) continue;
-    const bool add = g.c.d_param.size() == 4 && owns(g, group);
-    for (i64 k = 0; k < C; ++k) {
-      const double mean = sums[2 + k] / n;
-      const double variance = std::max(0.0, sums[2 + C + k] / n - mean * mean);
-      g.saved(group)[k] = mean;
-      g.saved(group)[C + k] = 1 / std::sqrt(variance + g.op.epsilon);
-      if (!add) continue;
-      real(g.c.d_param[2])[k] += sums[0] * mean;
-      real(g.c.d_param[3])[k] += sums[0] * variance * (n > 1 ? n / (n - 1) : 1);
-    }
-  }
+void backward_channel(const Rows& rows, i64 group, i64 channel, bool wanted) {
+  const Call& c = rows.c;
+  const double gamma = real(c.param[0])[channel];
+  const Moments s = moments_of(rows, group, channel);
+  const double deviation = std::sqrt(s.variance + rows.op.epsilon);
+  double d_variance = 0, d_mean = 0, centred = 0;
+  rows.each(group, channel, [&](double x, double dy) {
+    d_variance += dy * gamma * (x - s.mean) * -0.5 * std::pow(deviation, -3);
+    d_mean -= dy * gamma / deviation;
+    centred += x - s.mean;
+  });
+  d_mean += d_variance * -2 * centred / s.m;
+  rows.each_own(group, channel, [&](i64 i) {
+    const double x = real(c.in[0])[i], dy = real(c.d_out[0])[i];
+    real(c.d_param[0])[channel] += dy * (x - s.mean) / deviation;
+    real(c.d_param[1])[channel] += dy;
+    if (!wanted) return;
+    real(c.d_in[0])[i] +=
+        dy * gamma / deviation + d_variance * 2 * (x - s.mean) / s.m + d_mean / s.m;
+  });
 }
 
 }  // namespace
 
+i64 batch_norm_places(const BatchNorm& op, i64 global_batch) {
+  const i64 groups = batch_norm_groups(op, global_batch);
+  return (global_batch + groups - 1) / groups;
+}
+
 void forward(const Call& c, const BatchNorm& op) {
-  const Groups g{c, op};
-  const bool training = c.scalars->training;
-  if (training && c.phase == 0) return sum_groups(g);
-  if (training) finish_statistics(g);
-  const i64 C = g.channels;
-  g.vectors([&](i64 r, i64 first) {
-    const double* stats = training ? g.saved(g.of_row(r)) : nullptr;
-    for (i64 k = 0; k < C; ++k) {
-      const double mean = stats ? stats[k] : real(c.param[2])[k];
-      const double inverse =
-          stats ? stats[C + k] : 1 / std::sqrt(real(c.param[3])[k] + op.epsilon);
-      const double xhat = (real(c.in[0])[first + k] - mean) * inverse;
-      real(c.out[0])[first + k] = xhat * real(c.param[0])[k] + real(c.param[1])[k];
-    }
-  });
+  const Rows rows{c, op};
+  if (c.scalars->training && c.phase == 0) return rows.put(false);
+  for (i64 group = 0; group < rows.groups; ++group)
+    for (i64 channel = 0; channel < rows.channels; ++channel) forward_channel(rows, group, channel);
 }
 
 void backward(const Call& c, const BatchNorm& op) {
-  const Groups g{c, op};
-  const i64 C = g.channels;
-  const auto xhat = [&](i64 r, i64 at, i64 k) {
-    const double* stats = g.saved(g.of_row(r));
-    return (real(c.in[0])[at] - stats[k]) * stats[C + k];
-  };
-  if (c.phase == 0) {
-    zero_sync(c);
-    g.vectors([&](i64 r, i64 first) {
-      double* sums = g.sums(g.of_row(r));
-      sums[1] += 1;
-      for (i64 k = 0; k < C; ++k) {
-        const double dy = real(c.d_out[0])[first + k], scaled = dy * xhat(r, first + k, k);
-        sums[2 + k] += dy;
-        sums[2 + C + k] += scaled;
-        real(c.d_param[0])[k] += scaled;
-        real(c.d_param[1])[k] += dy;
-      }
-    });
-    return;
-  }
-  if (!begin_gradient(c, 0)) return;
-  g.vectors([&](i64 r, i64 first) {
-    const double* sums = g.sums(g.of_row(r));
-    const double* stats = g.saved(g.of_row(r));
-    for (i64 k = 0; k < C; ++k) {
-      const double dy = real(c.d_out[0])[first + k];
-      const double centred =
-          dy - sums[2 + k] / sums[1] - xhat(r, first + k, k) * sums[2 + C + k] / sums[1];
-      real(c.d_in[0])[first + k] += real(c.param[0])[k] * stats[C + k] * centred;
-    }
-  });
+  const Rows rows{c, op};
+  if (c.phase == 0) return rows.put(true);
+  const bool wanted = begin_gradient(c, 0);
+  for (i64 group = 0; group < rows.groups; ++group)
+    for (i64 channel = 0; channel < rows.channels; ++channel)
+      backward_channel(rows, group, channel, wanted);
 }
 
 }  // namespace cohort::reference

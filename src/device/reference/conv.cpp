@@ -1,4 +1,4 @@
-// Convolutions and pools. A fused pool is computed through the unpooled result.
+// Convolutions. A fused pool is computed through the unpooled result.
 #include <vector>
 
 #include "device/reference/reference_impl.h"
@@ -134,24 +134,6 @@ void convolve_back(const Window& w, Activation activation, i64 pool) {
   }
 }
 
-// use(output offset, offset of the first maximum) over the valid rows.
-template <class Use>
-void each_pool(const Call& c, const MaxPool2d& op, Use use) {
-  const Shape& in = c.in[0].shape;
-  const i64 n = row_size(c.out[0]), channels = in[3], columns = c.out[0].shape[2];
-  for (i64 o = 0; o < valid_rows(c) * n; ++o) {
-    const i64 r = o / n, k = o % channels, q = o % n / channels;
-    i64 best = -1;
-    for (i64 t = 0; t < op.size * op.size; ++t) {
-      const i64 y = q / columns * op.stride + t / op.size;
-      const i64 x = q % columns * op.stride + t % op.size;
-      const i64 at = ((r * in[1] + y) * in[2] + x) * channels + k;
-      if (best < 0 || real(c.in[0])[at] > real(c.in[0])[best]) best = at;
-    }
-    use(o, best);
-  }
-}
-
 }  // namespace
 
 void forward(const Call& c, const Conv1d& op) {
@@ -165,13 +147,6 @@ void forward(const Call& c, const Conv2d& op) {
 }
 void backward(const Call& c, const Conv2d& op) {
   convolve_back(window_of(c, op), op.activation, op.pool);
-}
-void forward(const Call& c, const MaxPool2d& op) {
-  each_pool(c, op, [&](i64 o, i64 at) { real(c.out[0])[o] = real(c.in[0])[at]; });
-}
-void backward(const Call& c, const MaxPool2d& op) {
-  if (!begin_gradient(c, 0)) return;
-  each_pool(c, op, [&](i64 o, i64 at) { real(c.d_in[0])[at] += real(c.d_out[0])[o]; });
 }
 
 }  // namespace cohort::reference

@@ -1,4 +1,4 @@
-// dense, embedding, recurrent, max_over_time.
+// dense, embedding.
 #include <vector>
 
 #include "device/reference/reference_impl.h"
@@ -58,30 +58,6 @@ void backward(const Call& c, const Embedding& op) {
     if (row < 0 || c.in[0].as<i32>()[i] < 0) continue;
     for (i64 d = 0; d < op.dim; ++d)
       real(c.d_param[0])[row * op.dim + d] += real(c.d_out[0])[i * op.dim + d];
-  }
-}
-
-void forward(const Call& c, const MaxOverTime&) {
-  const i64 steps = c.in[0].shape[1], features = last(c.in[0].shape);
-  for (i64 i = 0; i < valid_rows(c) * features; ++i) {
-    const i64 r = i / features, f = i % features, valid = steps_in(c, 0, r);
-    const double* x = real(c.in[0]) + r * steps * features + f;
-    double best = valid > 0 ? x[0] : 0;
-    for (i64 t = 1; t < valid; ++t) best = std::max(best, x[t * features]);
-    real(c.out[0])[i] = best;
-  }
-}
-void backward(const Call& c, const MaxOverTime&) {
-  if (!begin_gradient(c, 0)) return;
-  const i64 steps = c.in[0].shape[1], features = last(c.in[0].shape);
-  for (i64 i = 0; i < valid_rows(c) * features; ++i) {
-    const i64 r = i / features, first = r * steps * features + i % features;
-    const double* x = real(c.in[0]) + first;
-    i64 best = 0;
-    for (i64 t = 1; t < steps_in(c, 0, r); ++t)
-      if (x[t * features] > x[best * features]) best = t;
-    if (steps_in(c, 0, r) > 0)
-      real(c.d_in[0])[first + best * features] += real(c.d_out[0])[i];
   }
 }
 

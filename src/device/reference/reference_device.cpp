@@ -82,10 +82,10 @@ Needs needs_of(const Call& c) {
     needs.saved = c.in[0].shape[0] * c.in[0].shape[1] * (gates + 2) * op->units * width;
   }
   if (const auto* op = std::get_if<BatchNorm>(&c.node->op)) {
-    const i64 groups = batch_norm_groups(*op, c.scalars->global_batch);
-    needs.saved = groups * 2 * last(c.in[0].shape) * width;
+    const i64 batch = c.scalars->global_batch;
     needs.phases = 2;
-    needs.sync = {groups, 2 + 2 * last(c.in[0].shape)};
+    needs.sync = {batch_norm_groups(*op, batch),
+                  batch_norm_places(*op, batch) * (1 + 2 * row_size(c.in[0]))};
   }
   return needs;
 }

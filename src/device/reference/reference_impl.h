@@ -70,6 +70,7 @@ void backward(const Call& c, const Loss& op);
 
 Needs needs_of(const Call& c);
 i64 batch_norm_groups(const BatchNorm& op, i64 global_batch);
+i64 batch_norm_places(const BatchNorm& op, i64 global_batch);   // positions of the largest group
 
 void run_update(const DenseUpdate& update);
 void run_update(const RowUpdate& update);
