@@ -1,6 +1,7 @@
 #include "app/compare.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -50,11 +51,13 @@ std::map<std::string, std::string> flatten(const std::string& text) {
   return flat;
 }
 
-std::vector<json> read_lines(Files& files, const std::string& path) {
-  std::vector<json> lines;
+// The complete lines; Json decides whether the order of keys is kept.
+template <class Json = json>
+std::vector<Json> read_lines(Files& files, const std::string& path) {
+  std::vector<Json> lines;
   if (!files.exists(path)) return lines;
   for (const std::string& text : split(files.read(path), '\n')) {
-    json line = json::parse(text, nullptr, false);
+    Json line = Json::parse(text, nullptr, false);
     if (line.is_object()) lines.push_back(std::move(line));
   }
   return lines;
@@ -117,12 +120,21 @@ void print_metrics(const json& report) {
   std::fputs(format_table(rows).c_str(), stdout);
 }
 
+void check_run(Files& files, const std::string& run) {
+  if (!files.exists(run + "/run.json"))
+    fail(Exit::usage, "{}: not a run folder (no run.json)", run);
+}
+
+void write_curves(const CompareOptions& options) {
+  Files& files = real_files();
+  write_atomically(files, options.svg,
+                   plot_svg(run_curves(files, options.runs, options.metric), "step"));
+}
+
 }  // namespace
 
 json run_summary(Files& files, const std::string& run) {
-  if (!files.exists(run + "/run.json")) {
-    fail(Exit::usage, "{}: not a run folder (no run.json)", run);
-  }
+  check_run(files, run);
   json summary = {{"metrics", json::object()}};
   const json info = json::parse(files.read(run + "/run.json"), nullptr, false);
   if (info.is_object()) summary["outcome"] = info.value("outcome", "");
@@ -171,8 +183,39 @@ json compare_runs(Files& files, const std::vector<std::string>& runs) {
   return report;
 }
 
+std::vector<PlotPanel> run_curves(Files& files, const std::vector<std::string>& runs,
+                                  std::string metric) {
+  PlotPanel loss{"training loss", {}, false}, score{"", {}, true};
+  const auto number = [](const auto& value) {
+    return value.is_number() ? value.template get<double>() : std::nan("");
+  };
+  for (const std::string& run : runs) {
+    check_run(files, run);
+    PlotLine losses{run, {}}, scores{run, {}};
+    for (const auto& line : read_lines<nlohmann::ordered_json>(files, run + "/metrics.jsonl")) {
+      const double step = static_cast<double>(line.value("step", i64{0}));
+      if (line.value("kind", "") == "train")
+        losses.points.push_back({step, number(line.value("loss", nlohmann::ordered_json()))});
+      const auto found = line.find("metrics");
+      if (found == line.end() || !found->is_object() || found->empty()) continue;
+      if (metric.empty()) metric = found->begin().key();
+      if (!found->contains(metric)) continue;
+      score.title = line.value("split", "") + " " + metric;
+      scores.points.push_back({step, number((*found)[metric])});
+    }
+    loss.lines.push_back(std::move(losses));
+    score.lines.push_back(std::move(scores));
+  }
+  if (score.title.empty())
+    fail(Exit::usage, "compare: no evaluation of these runs has the metric '{}'; `cohort compare` "
+         "without --metric lists what there is", metric);
+  return {std::move(loss), std::move(score)};
+}
+
 int run_compare(const CompareOptions& options) {
-  if (options.runs.size() < 2) fail(Exit::usage, "compare: two run folders or more are needed");
+  if (options.runs.size() < 2 && options.svg.empty())
+    fail(Exit::usage, "compare: two run folders or more are needed");
+  if (!options.svg.empty()) write_curves(options);
   const json report = compare_runs(real_files(), options.runs);
   if (options.json) {
     std::printf("%s\n", report.dump(1).c_str());
