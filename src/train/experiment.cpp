@@ -43,8 +43,8 @@ void bind(Binder& b, TrainConfig& c) {
         "cpu: float32; reference: float64, slow, plain loops.");
   b.key("threads", c.threads, between(0, 1024),
         "Compute threads of a rank; 0: an equal share of the cores.");
-  b.key("isa", c.isa, one_of({"auto", "sse41", "avx2", "avx512"}),
-        "The highest instruction set to use.");
+  b.key("isa", c.isa, one_of({"auto", "baseline", "avx2", "avx512"}),
+        "The highest instruction set to use; auto: the best that every rank has.");
   b.key("bucket_mib", c.bucket_mib, between(1, 1024), "MiB of a gradient bucket.");
 }
 

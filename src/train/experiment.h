@@ -38,7 +38,7 @@ struct TrainConfig {
   i64 log_every_steps = 50;
   std::string device = "cpu";    // cpu, reference
   i64 threads = 0;               // compute threads of a rank; 0: the cores there are per rank
-  std::string isa = "auto";      // auto, or the highest instruction set to use
+  std::string isa = "auto";      // auto, baseline, avx2, avx512: the highest to use
   i64 bucket_mib = 4;            // gradient bucket
 };
 
