@@ -36,4 +36,18 @@ void agree(Communicator& world, const std::vector<Fact>& facts) {
   }
 }
 
+std::string on_rank_0(Communicator& ranks, const std::function<std::string()>& work) {
+  std::string word;   // one byte of exit code, then the answer or the message
+  if (ranks.rank() == 0) {
+    try {
+      word = '\0' + work();
+    } catch (const Error& e) {
+      word = static_cast<char>(e.exit_code()) + std::string(e.what());
+    }
+  }
+  word = ranks.all_gather(word)[0];
+  if (word[0] != 0) throw Error(static_cast<Exit>(word[0]), word.substr(1));
+  return word.substr(1);
+}
+
 }  // namespace cohort

@@ -56,6 +56,9 @@ i64 launched_rank();
 struct Fact { std::string name, value; };
 void agree(Communicator& world, const std::vector<Fact>& facts);
 
+// Runs `work` on rank 0 alone. Every rank gets its answer, or the Error that it threw. Collective.
+std::string on_rank_0(Communicator& ranks, const std::function<std::string()>& work);
+
 // One thread that runs collectives in the order submitted, on a communicator of its own.
 class CollectiveQueue {
  public:

@@ -53,7 +53,6 @@ RunFolder RunFolder::open(Files& files, const std::string& runs, const std::stri
       fail(Exit::usage, "{} exists: go on with --resume, start beside it with --new, or remove it",
            base);
     }
-    run.existed_ = true;
   } else if (mode == RunMode::resume) {
     log::info("{}: nothing to resume, starting from the beginning", base);
   }
@@ -68,7 +67,6 @@ RunFolder RunFolder::open(Files& files, const std::string& runs, const std::stri
 RunFolder RunFolder::join(Files& files, const std::string& path, i64 attempt) {
   RunFolder run(files, path);
   run.attempt_ = attempt;
-  run.existed_ = attempt > 1;
   return run;
 }
 

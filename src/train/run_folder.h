@@ -33,7 +33,6 @@ class RunFolder {
 
   const std::string& path() const { return path_; }
   i64 attempt() const { return attempt_; }
-  bool existed() const { return existed_; }        // resume found something to go on from
   bool still_newest() const;
   std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
@@ -54,7 +53,6 @@ class RunFolder {
   Files* files_;
   std::string path_;
   i64 attempt_ = 0;
-  bool existed_ = false;
 };
 
 // The newest attempt of a run folder, 0 where there is none.

@@ -32,9 +32,6 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
       run(open_run(mode)), ledger(static_cast<i64>(session.shards->shards().size())) {
   const TrainConfig& c = session.experiment.train;
   batch = session.experiment.global_batch(ranks.size());
-  if (ranks.size() > batch)
-    fail(Exit::usage, "{} ranks for a global batch of {}: expected at most one rank per row; start "
-         "fewer ranks or raise train.global_batch", ranks.size(), batch);
   positions = owned_positions(batch, ranks.rank(), ranks.size());
   const i64 rows = session.shards->rows(session.experiment.data.split);
   if (rows == 0)
@@ -65,24 +62,15 @@ PlanConfig Trainer::plan_config() const {
   return p;
 }
 
-// Rank 0 opens the folder; what it decided, or why it could not, reaches every rank.
 RunFolder Trainer::open_run(RunMode mode) {
-  std::string word;
-  if (ranks.rank() == 0) {
-    try {
-      RunFolder opened =
-          RunFolder::open(files, session.experiment.runs, session.experiment.name, mode);
-      word = fmt::format("0 {} {}", opened.attempt(), opened.path());
-    } catch (const Error& e) {
-      word = fmt::format("{} 0 {}", static_cast<int>(e.exit_code()), e.what());
-    }
-  }
-  const std::string answer = ranks.all_gather(word)[0];
-  const std::size_t a = answer.find(' '), b = answer.find(' ', a + 1);
-  const i64 code = parse_i64(answer.substr(0, a)).value_or(4);
-  if (code != 0) throw Error(static_cast<Exit>(code), answer.substr(b + 1));
-  const i64 attempt = parse_i64(answer.substr(a + 1, b - a - 1)).value_or(0);
-  return RunFolder::join(files, answer.substr(b + 1), attempt);
+  const std::string opened = on_rank_0(ranks, [&] {
+    const RunFolder folder =
+        RunFolder::open(files, session.experiment.runs, session.experiment.name, mode);
+    return fmt::format("{} {}", folder.attempt(), folder.path());
+  });
+  const std::size_t space = opened.find(' ');
+  const i64 attempt = parse_i64(opened.substr(0, space)).value_or(0);
+  return RunFolder::join(files, opened.substr(space + 1), attempt);
 }
 
 void Trainer::begin() {
@@ -97,12 +85,14 @@ void Trainer::begin() {
   facts.seed = e.train.seed;
   state->initialise(e.train.seed);
   resume();
-  if (ranks.rank() != 0) return;
-  run.write_config(e.text());
-  run.begin(facts);
-  remove_leftovers(files, run.checkpoints());
-  metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
-  events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
+  on_rank_0(ranks, [&] {
+    run.write_config(e.text());
+    run.begin(facts);
+    remove_leftovers(files, run.checkpoints());
+    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
+    events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
+    return "";
+  });
   log::info("{}: {} ranks ({}), {}, {} rows, {} steps an epoch, {} steps in all", run.path(),
             ranks.size(), session.world->kind(), facts.device,
             session.shards->rows(e.data.split), steps_per_epoch, total);
@@ -129,7 +119,7 @@ Exit Trainer::loop() {
     if (result.requests.at(0) > 0) outcome = Exit::stopped;
     if (epoch_done) end_epoch();
     const i64 every = session.experiment.train.checkpoint_every_steps;
-    const bool due = every > 0 ? step % every == 0 : epoch_done;
+    const bool due = (every > 0 ? step % every == 0 : epoch_done) || step == best_step;
     if (due || step == total || outcome == Exit::stopped || stopped_early) checkpoint();
   }
   progress.finish();

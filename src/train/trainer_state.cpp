@@ -24,19 +24,11 @@ void Trainer::check_resumable(const nlohmann::json& saved) const {
 }
 
 void Trainer::resume() {
-  if (!run.existed()) {
-    i64 existed = 0;
-    if (ranks.rank() == 0) existed = checkpoint_steps(files, run.checkpoints()).empty() ? 0 : 1;
-    ranks.broadcast(&existed, 8, 0);
-    if (!existed) return;
-  }
-  std::string path;
   std::optional<LoadedCheckpoint> loaded;
-  if (ranks.rank() == 0) {
+  const std::string path = on_rank_0(ranks, [&] {
     loaded = load_newest(files, run.checkpoints());
-    if (loaded) path = loaded->path;
-  }
-  path = ranks.all_gather(path)[0];
+    return loaded ? loaded->path : "";
+  });
   if (path.empty()) return;
   if (ranks.rank() != 0) loaded = load_checkpoint(files, path);
   const nlohmann::json& saved = loaded->state();
@@ -93,20 +85,18 @@ Ledger Trainer::summed_ledger() {
 
 void Trainer::checkpoint() {
   const Ledger sum = summed_ledger();
-  std::string problem;
-  if (ranks.rank() == 0) {
+  on_rank_0(ranks, [&] {
+    nlohmann::json saved = state_json();
+    saved["ledger"] = ledger_to_json(sum);
     try {
-      nlohmann::json saved = state_json();
-      saved["ledger"] = ledger_to_json(sum);
       save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), state->tensors(),
                       saved, [&] { return run.still_newest(); });
       prune(files, run.checkpoints(), session.experiment.train.keep_last, best_step);
     } catch (const Error& e) {
-      problem = e.what();
+      fail(Exit::storage, "step {}: checkpoint: {}", step, e.what());
     }
-  }
-  problem = ranks.all_gather(problem)[0];
-  if (!problem.empty()) fail(Exit::storage, "step {}: checkpoint: {}", step, problem);
+    return "";
+  });
 }
 
 void Trainer::write_ledger() {
@@ -122,7 +112,10 @@ void Trainer::write_ledger() {
       fail(Exit::data, "epoch {}: ledger of {}: expected {} rows, got {} used and {} skipped; please "
            "report this", epoch, shards[s].file, shards[s].rows, counts.used, counts.skipped);
   }
-  if (ranks.rank() == 0) append_ledger(files, run.ledger(), lines);
+  on_rank_0(ranks, [&] {
+    append_ledger(files, run.ledger(), lines);
+    return "";
+  });
   ledger = Ledger(static_cast<i64>(shards.size()));
 }
 

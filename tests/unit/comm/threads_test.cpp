@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "../../comm/checks.h"
 
 namespace cohort {
@@ -27,6 +29,25 @@ TEST(Threads, FailingRankWakesOthers) {
   } catch (const Error& e) {
     EXPECT_EQ(e.exit_code(), Exit::data);
   }
+}
+
+TEST(OnRank0, AnswerOrErrorReachesEveryRank) {
+  std::atomic<int> answered{0}, failed{0};
+  run_as_threads(3, [&](Communicator& c) {
+    const auto work = [&]() -> std::string {
+      COHORT_CHECK(c.rank() == 0, "ran on another rank");
+      return "a folder";
+    };
+    answered += on_rank_0(c, work) == "a folder";
+    answered += on_rank_0(c, [] { return ""; }).empty();
+    try {
+      on_rank_0(c, []() -> std::string { fail(Exit::storage, "no space"); });
+    } catch (const Error& e) {
+      failed += e.exit_code() == Exit::storage && std::string(e.what()) == "no space";
+    }
+  });
+  EXPECT_EQ(answered, 6);
+  EXPECT_EQ(failed, 3);
 }
 
 TEST(Agree, NamesTheField) {

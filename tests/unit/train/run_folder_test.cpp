@@ -16,7 +16,6 @@ TEST(RunFolder, ExistingIsRefusedUnlessAskedFor) {
   const RunFolder first = RunFolder::open(files, "runs", "a", RunMode::fresh);
   EXPECT_EQ(first.path(), "runs/a");
   EXPECT_EQ(first.attempt(), 1);
-  EXPECT_FALSE(first.existed());
   try {
     RunFolder::open(files, "runs", "a", RunMode::fresh);
     FAIL() << "an existing folder was taken";
@@ -34,7 +33,6 @@ TEST(RunFolder, OnlyTheNewestAttemptMayWrite) {
   const RunFolder first = RunFolder::open(files, "runs", "a", RunMode::fresh);
   EXPECT_TRUE(first.still_newest());
   const RunFolder second = RunFolder::open(files, "runs", "a", RunMode::resume);
-  EXPECT_TRUE(second.existed());
   EXPECT_EQ(second.attempt(), 2);
   EXPECT_FALSE(first.still_newest());
   EXPECT_TRUE(second.still_newest());
