@@ -9,14 +9,14 @@
 namespace cohort {
 
 struct ScoreOptions {
-  std::string run;                      // run folder or checkpoint folder
+  std::string run;                      // run folder
   std::string split = "test", checkpoint = "best";
   std::vector<std::string> overrides;
   bool json = false;
 };
 // Exact metrics of a split. JSON on stdout with --json.
 int run_eval(World& world, const ScoreOptions& options);
-// Writes <run>/predictions/<split>.jsonl: row id, prediction, target, in row order.
+// Writes <run>/predictions/<split>.jsonl: row id and prediction, in the order of the shard set.
 int run_predict(World& world, const ScoreOptions& options);
 
 struct ShardOptions {
