@@ -26,6 +26,7 @@ std::string find_checkpoint(Files& files, const std::string& run, const std::str
   const i64 best = last->state().at("best").at("step").get<i64>();
   for (i64 step : steps)
     if (step == best) return folder + "/" + checkpoint_name(step);
+  log::info("{}: no evaluation chose a best step yet; taking the last checkpoint", run);
   return last->path;
 }
 
