@@ -1,10 +1,25 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/env.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "comm/communicator.h"
 
 namespace cohort {
+namespace {
+
+// Cuts texts of many lines down to the first line that differs.
+void keep_difference(std::string& a, std::string& b) {
+  const std::vector<std::string> left = split(a, '\n'), right = split(b, '\n');
+  for (std::size_t k = 0; k < std::max(left.size(), right.size()); ++k) {
+    a = k < left.size() ? trim(left[k]) : "";
+    b = k < right.size() ? trim(right[k]) : "";
+    if (a != b) return;
+  }
+}
+
+}  // namespace
 
 void agree(Communicator& world, const std::vector<Fact>& facts) {
   nlohmann::json mine;
@@ -27,11 +42,12 @@ void agree(Communicator& world, const std::vector<Fact>& facts) {
     }
     for (std::size_t i = 0; i < a.size(); ++i) {
       if (a[i] == b[i]) continue;
+      std::string here = a[i][1].get<std::string>(), there = b[i][1].get<std::string>();
+      keep_difference(here, there);
       fail(Exit::usage,
            "rank {} (host {}) differs in {}: it has '{}', rank 0 (host {}) has '{}': start every "
            "rank with the same config, data and build",
-           r, host, b[i][0].get<std::string>(), b[i][1].get<std::string>(), base_host,
-           a[i][1].get<std::string>());
+           r, host, b[i][0].get<std::string>(), there, base_host, here);
     }
   }
 }

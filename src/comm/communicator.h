@@ -52,7 +52,8 @@ std::unique_ptr<World> join_world(int* argc, char*** argv);
 i64 launched_rank();
 
 // Every rank passes the same list of (name, value); the first field that differs is an
-// Error(Exit::usage) on every rank naming rank, host, field and both values.
+// Error(Exit::usage) on every rank naming rank, host, field and both values; of values of many
+// lines, the first line that differs.
 struct Fact { std::string name, value; };
 void agree(Communicator& world, const std::vector<Fact>& facts);
 

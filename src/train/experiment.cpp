@@ -11,7 +11,7 @@ void bind_run_control(Binder& b, TrainConfig& c) {
   b.key("early_stop_patience", c.early_stop_patience, at_least(0),
         "Stop after this many evaluations without a better value; 0: never.");
   b.key("early_stop_metric", c.early_stop_metric, any(),
-        "What best and early stopping watch: a metric or \"loss\"; empty: the first of metrics.");
+        "What best and early stopping watch: one of metrics; empty: the first.");
   b.key("checkpoint_every_steps", c.checkpoint_every_steps, at_least(0),
         "Steps between checkpoints; 0: at the end of every epoch.");
   b.key("keep_last", c.keep_last, at_least(1), "Newest checkpoints kept beside the best one.");

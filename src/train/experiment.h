@@ -32,7 +32,7 @@ struct TrainConfig {
   u64 seed = 1;
   i64 eval_every_epochs = 1;     // 0: never
   i64 early_stop_patience = 0;   // evaluations without a better value; 0: never stop early
-  std::string early_stop_metric; // empty: the first of `metrics`, or the loss
+  std::string early_stop_metric; // one of `metrics`; empty: the first
   i64 checkpoint_every_steps = 0;   // 0: at the end of epochs
   i64 keep_last = 2;             // checkpoints kept beside the best
   i64 log_every_steps = 50;

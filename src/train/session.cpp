@@ -6,6 +6,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "model/build.h"
 #include "model/fuse.h"
 
@@ -42,21 +43,30 @@ std::string graph_text(const Graph& graph) {
   return to_hex(hash_text(text));
 }
 
+void check_watched(const Session& session) {
+  const std::string& watched = session.experiment.train.early_stop_metric;
+  const std::vector<std::string> names = metric_spec(session).names;
+  if (watched.empty() || std::find(names.begin(), names.end(), watched) != names.end()) return;
+  fail(Exit::usage, "train.early_stop_metric: \"{}\" is not evaluated; expected one of metrics: {}",
+       watched, join(names, ", "));
+}
+
 }  // namespace
 
 Session open_session(World& world, Experiment experiment) {
   Session s;
   s.world = &world;
   s.experiment = std::move(experiment);
+  // First of all: another config would lead to other collectives.
+  agree(world.communicator(), {{"build", build_id()}, {"config", s.experiment.text()}});
   s.shards = ShardSet::open(s.experiment.data.shards);
   s.graph = std::make_unique<Graph>(
       fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
   check_optimizer(s.experiment.optimizer, *s.graph);
   check_metrics(metric_spec(s));
+  check_watched(s);
   s.device = make_device(world, s.experiment.train);
-  agree(world.communicator(), {{"build", build_id()},
-                               {"config", s.experiment.text()},
-                               {"graph", graph_text(*s.graph)},
+  agree(world.communicator(), {{"graph", graph_text(*s.graph)},
                                {"shard set", s.shards->fingerprint()},
                                {"device", s.device->describe()}});
   return s;

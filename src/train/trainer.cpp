@@ -18,12 +18,12 @@ namespace {
 std::atomic<bool> stop_requested{false};
 constexpr i64 most_bad_steps = 10;   // in a row, before the run is given up
 
+}  // namespace
+
 double unix_time() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();
 }
-
-}  // namespace
 
 void request_stop() { stop_requested.store(true, std::memory_order_relaxed); }
 

@@ -16,6 +16,8 @@
 
 namespace cohort {
 
+double unix_time();   // seconds since 1970
+
 struct Trainer {
   Trainer(World& world, const Experiment& experiment, RunMode mode);
   void begin();
@@ -39,6 +41,7 @@ struct Trainer {
   void write_ledger();
   void end_epoch();
   void judge(const EvalResult& result);
+  bool out_of_patience() const;
 
   Files& files;
   Session session;

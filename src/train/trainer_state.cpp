@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -39,7 +40,7 @@ void Trainer::resume() {
   best = saved.at("best").at("value").get<double>();
   best_step = saved.at("best").at("step").get<i64>();
   evaluations_since_best = saved.at("best").at("evaluations_since").get<i64>();
-  stopped_early = saved.at("best").value("stopped_early", false);
+  stopped_early = out_of_patience();
   if (ranks.rank() == 0) {
     ledger_from_json(saved.at("ledger"), ledger);
     log::info("resumed from {} at step {}", path, step);
@@ -58,7 +59,7 @@ nlohmann::json Trainer::state_json() const {
           {"lanes", lanes},
           {"window", e.data.window},
           {"data", session.shards->fingerprint()},
-          {"best", {{"value", best}, {"step", best_step}, {"stopped_early", stopped_early},
+          {"best", {{"value", best}, {"step", best_step},
                     {"evaluations_since", evaluations_since_best}}},
           {"ranks", ranks.size()},
           {"device", session.device->describe()},
@@ -140,10 +141,10 @@ void Trainer::judge(const EvalResult& result) {
   std::string text;
   for (const auto& [name, value] : result.metrics) {
     text += fmt::format(" {} {:.6g}", name, value);
-    if (events) events->scalar(e.eval.split + "/" + name, value, step, static_cast<double>(step));
+    if (events) events->scalar(e.eval.split + "/" + name, value, step, unix_time());
     if (name != chosen) continue;
     const bool better = larger_is_better(name) ? value > best : value < best;
-    if (best_step < 0 || better) {
+    if (std::isfinite(value) && (best_step < 0 || better)) {
       best = value;
       best_step = step;
       evaluations_since_best = 0;
@@ -154,10 +155,14 @@ void Trainer::judge(const EvalResult& result) {
   if (metrics) metrics->add(EvalLine{step, epoch, e.eval.split, result.rows, result.metrics});
   if (ranks.rank() == 0)
     log::info("epoch {} step {} {}: {} rows{}", epoch + 1, step, e.eval.split, result.rows, text);
-  const i64 patience = e.train.early_stop_patience;
-  stopped_early = patience > 0 && evaluations_since_best >= patience;
+  stopped_early = out_of_patience();
   if (stopped_early && ranks.rank() == 0)
-    log::info("early stop: {} has not improved in {} evaluations", chosen, patience);
+    log::info("early stop: {} has not improved in {} evaluations", chosen, evaluations_since_best);
+}
+
+bool Trainer::out_of_patience() const {
+  const i64 patience = session.experiment.train.early_stop_patience;
+  return patience > 0 && evaluations_since_best >= patience;
 }
 
 void Trainer::finish(Exit outcome) {

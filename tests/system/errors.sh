@@ -23,6 +23,8 @@ says "train.epoch"
 says "did you mean"
 expect 2 "$COHORT" train "$CONFIG" $(options typo) train.epochs=many
 says "train.epochs"
+expect 2 "$COHORT" train "$CONFIG" $(options typo) train.early_stop_metric=auc
+says "early_stop_metric"
 expect 2 "$COHORT" train missing.yaml
 says "missing.yaml"
 [ ! -e "$RUNS/typo" ] || die "a refused config left a run folder"

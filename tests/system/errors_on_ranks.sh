@@ -97,4 +97,10 @@ mkdir 0 1 && cp "$CONFIG" 0/mine.yaml && sed 's/units: 50/units: x/' "$CONFIG" >
 PER_RANK=$WORK on_ranks 2 2 train mine.yaml $(options differs)
 error_lines 1 " error rank 1 [^ ]+: mine\.yaml:[0-9]+:[0-9]+: "
 no_loss
+
+# Two configs that are both good: told before the ranks do anything else together.
+sed 's/seed: 1,/seed: 1, device: reference,/' "$CONFIG" >1/mine.yaml
+PER_RANK=$WORK on_ranks 2 2 train mine.yaml $(options differs)
+error_lines 1 " error rank 0 [^ ]+: rank 1 .* 'device: reference', rank 0 .* 'device: cpu'"
+no_loss
 echo "errors on ranks passed"

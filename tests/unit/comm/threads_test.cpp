@@ -50,6 +50,19 @@ TEST(OnRank0, AnswerOrErrorReachesEveryRank) {
   EXPECT_EQ(failed, 3);
 }
 
+TEST(Agree, QuotesTheLineThatDiffers) {
+  try {
+    run_as_threads(2, [](Communicator& c) {
+      agree(c, {{"config", c.rank() == 0 ? "a: 1\n  seed: 1\nz: 1\n" : "a: 1\n  seed: 2\nz: 2\n"}});
+    });
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    EXPECT_NE(text.find("differs in config: it has 'seed: 2', rank 0"), std::string::npos) << text;
+    EXPECT_NE(text.find("has 'seed: 1': start"), std::string::npos) << text;
+  }
+}
+
 TEST(Agree, NamesTheField) {
   try {
     run_as_threads(2, [](Communicator& c) { agree(c, {{"seed", c.rank() == 0 ? "1" : "2"}}); });
