@@ -103,9 +103,8 @@ mpi_environment() {
 mpi_launcher() {
   local found
   found=$(sed -n 's/^MPIEXEC_EXECUTABLE:[A-Z]*=//p' "$BUILD/CMakeCache.txt" 2>/dev/null)
-  [ -x "$found" ] || found=$(command -v mpirun || command -v mpiexec) ||
+  command -v "$found" || command -v mpirun || command -v mpiexec ||
     die "no mpirun was found" "install an MPI (Debian: openmpi-bin) or put its bin folder in PATH"
-  echo "$found"
 }
 
 generator() {
