@@ -80,7 +80,8 @@ void FieldMaker::make_vocabulary() {
   const bool tokens = config_.kind == "tokens";
   Vocabulary& vocabulary = *vocabulary_;
   std::vector<std::pair<std::string, i64>> words(counts_.begin(), counts_.end());
-  counts_.clear();
+  counts_ = {};
+  std::sort(words.begin(), words.end());
   if (tokens) {  // id 0 is every unknown word; then by falling count
     std::stable_sort(words.begin(), words.end(),
                      [](const auto& a, const auto& b) { return a.second > b.second; });

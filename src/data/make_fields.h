@@ -2,6 +2,7 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <unordered_map>
 
 #include "data/raw_rows.h"
 #include "fields/schema.h"
@@ -25,7 +26,6 @@ class FieldMaker {
   std::vector<u8> make(const RawRow& row) const;
 
  private:
-  using Ids = std::map<std::string, i64>;
   void describe(const RawSchema& schema);
   void make_vocabulary();
   void put(std::vector<u8>& bytes, double value) const;
@@ -36,9 +36,9 @@ class FieldMaker {
   const FieldConfig& config_;
   Field field_;
   std::vector<std::size_t> columns_;
-  std::vector<std::pair<std::size_t, Ids>> one_hot_;  // column, name -> element
-  std::map<std::string, i64> counts_;                 // while learning
-  Ids ids_;
+  std::vector<std::pair<std::size_t, std::map<std::string, i64>>> one_hot_;  // name -> element
+  std::unordered_map<std::string, i64> counts_;                              // while learning
+  std::unordered_map<std::string, i64> ids_;
   std::optional<Vocabulary> vocabulary_;
 };
 

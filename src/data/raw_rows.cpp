@@ -184,7 +184,7 @@ std::string pack_row(const RawRow& row) {
   pack_value(bytes, row.id);
   pack_text(bytes, row.place);
   pack_text(bytes, row.image);
-  pack_value(bytes, static_cast<u64>(row.cells.size()));
+  pack_size(bytes, row.cells.size());
   for (const std::string& cell : row.cells) pack_text(bytes, cell);
   return bytes;
 }
@@ -195,7 +195,7 @@ RawRow unpack_row(std::string_view bytes) {
   row.id = packed.value<i64>();
   row.place = packed.text();
   row.image = packed.text();
-  row.cells.resize(packed.value<u64>());
+  row.cells.resize(packed.size());
   for (std::string& cell : row.cells) cell = packed.text();
   return row;
 }

@@ -140,24 +140,29 @@ class Rows {
   }
   const std::vector<FieldMaker>& makers() const { return makers_; }
 
-  // Every row that can be used, with the elements of its fields.
+  // Every row that can be used, with the elements of its fields. Once it is known that all can be
+  // used, fields that are not `wanted` are left empty.
   using Use = std::function<void(const RawRow&, const std::vector<std::vector<u8>>&)>;
   using Refuse = std::function<void(const RawRow&, const std::string& reason)>;
-  void each(const Use& use, const Refuse& refuse) {
+  void each(const Use& use, const Refuse& refuse, const std::vector<bool>& wanted = {}) {
     std::vector<std::vector<u8>> values(makers_.size());
+    bool all_good = true;
     sort_.each([&](std::string_view key, std::string_view bytes) {
       RawRow row = unpack_row(bytes);
       row.split = splits_[static_cast<std::size_t>(static_cast<u8>(key[0])) << 8 |
                           static_cast<u8>(key[1])];
       for (std::size_t f = 0; f < makers_.size(); ++f) {
+        if (all_good_ && !wanted.empty() && !wanted[f]) continue;
         try {
           values[f] = makers_[f].make(row);
         } catch (const BadCell& bad) {
+          all_good = false;
           return refuse(row, "field '" + recipe_.fields[f].name + "': " + bad.reason);
         }
       }
       use(row, values);
     });
+    all_good_ = all_good;
   }
 
  private:
@@ -185,6 +190,7 @@ class Rows {
   std::vector<FieldMaker> makers_;
   std::vector<std::string> splits_;  // in order of their first rows
   i64 next_id_ = 0;
+  bool all_good_ = false;  // no bad cell was met by each()
 };
 
 // Sources -> joins -> (sequences) -> rows. Returns the lineage.
@@ -270,15 +276,16 @@ std::vector<Field> write_rows(const Recipe& recipe, Rows& rows, ShardWriter& wri
       },
       [&](const RawRow& row, const std::string& reason) { rejects.bad_cell(row, reason); });
   flush();
-  const auto again = [](const FieldSums& field) { return field.needs_second_pass(); };
-  if (std::any_of(sums.begin(), sums.end(), again)) {
+  std::vector<bool> again;
+  for (const FieldSums& field : sums) again.push_back(field.needs_second_pass());
+  if (std::count(again.begin(), again.end(), true) > 0) {
     rows.each(
         [&](const RawRow& row, const std::vector<std::vector<u8>>& values) {
           for (std::size_t f = 0; f < values.size(); ++f) {
-            if (row.split == "train" && again(sums[f])) sums[f].add_again(values[f]);
+            if (row.split == "train" && again[f]) sums[f].add_again(values[f]);
           }
         },
-        [](const RawRow&, const std::string&) {});
+        [](const RawRow&, const std::string&) {}, again);
   }
   std::vector<Field> fields;
   for (std::size_t f = 0; f < sums.size(); ++f) {

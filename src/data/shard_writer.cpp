@@ -24,8 +24,8 @@ Shape with_rows(i64 rows, const Shape& shape) {
 // One shard's file. The functions return the checksum of every block.
 class ShardFile {
  public:
-  ShardFile(const std::string& path, i64 rows, i64 per_block)
-      : file_(path), rows_(rows), per_block_(per_block) {}
+  ShardFile(const std::string& name, i64 rows, i64 per_block)
+      : file_(name), rows_(rows), per_block_(per_block) {}
 
   json write(const ShardRows& rows) {
     file_.group("/fields");
@@ -37,9 +37,9 @@ class ShardFile {
                                       : fixed("/fields/" + name, field.field.dtype,
                                               field.field.shape, field.values.data());
     }
-    file_.close();
     return sums;
   }
+  std::string bytes() { return file_.bytes(); }
 
  private:
   i64 blocks() const { return (rows_ + per_block_ - 1) / per_block_; }
@@ -138,12 +138,12 @@ void ShardWriter::write(const std::string& split, const ShardRows& rows) {
   const i64 n = static_cast<i64>(rows.row_ids.size());
   s.rows.back().second += n;
   const std::string name = fmt::format("{}-{:05}.h5", split, s.index++);
-  const std::string path = s.folder.temporary() + "/" + name;
-  json sums = ShardFile(path, n, s.options.rows_per_block).write(rows);
-  auto sync = real_files().append(path);
-  sync->sync();
-  sync->close();
-  s.folder.add(checksum_file(real_files(), s.folder.temporary(), name));
+  ShardFile file(name, n, s.options.rows_per_block);
+  json sums = file.write(rows);
+  s.folder.write(name, [&](FileWriter& out) {
+    const std::string bytes = file.bytes();
+    out.write(bytes.data(), static_cast<i64>(bytes.size()));
+  });
   s.shards.push_back(
       {{"file", name}, {"split", split}, {"rows", n}, {"checksums", std::move(sums)}});
   log::info("wrote {} ({} rows)", name, n);

@@ -66,16 +66,17 @@ struct Hdf5Writer::State {
   }
 };
 
-Hdf5Writer::Hdf5Writer(const std::string& path) : state_(std::make_unique<State>()) {
+Hdf5Writer::Hdf5Writer(const std::string& name) : state_(std::make_unique<State>()) {
   quiet();
-  state_->path = path;
+  state_->path = name;
   Id creation(H5Pcreate(H5P_FILE_CREATE), &H5Pclose);
   Id access(H5Pcreate(H5P_FILE_ACCESS), &H5Pclose);
   state_->ok(H5Pset_obj_track_times(creation.get(), false) >= 0, "H5Pset_obj_track_times");
   state_->ok(H5Pset_libver_bounds(access.get(), H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) >= 0,
              "H5Pset_libver_bounds");
+  state_->ok(H5Pset_fapl_core(access.get(), std::size_t{1} << 20, false) >= 0, "H5Pset_fapl_core");
   state_->file = std::make_unique<Id>(
-      H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), &H5Fclose);
+      H5Fcreate(name.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), &H5Fclose);
   state_->ok(state_->file->get() >= 0, "create");
 }
 Hdf5Writer::~Hdf5Writer() = default;
@@ -110,7 +111,15 @@ void Hdf5Writer::dataset(const std::string& name, const View& data, const Shape&
   state_->ok(set.close() >= 0, "close " + name);
 }
 
-void Hdf5Writer::close() { state_->ok(state_->file->close() >= 0, "close"); }
+std::string Hdf5Writer::bytes() {
+  const hid_t file = state_->file->get();
+  state_->ok(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0, "flush");
+  const ssize_t size = H5Fget_file_image(file, nullptr, 0);
+  state_->ok(size > 0, "size of the file");
+  std::string image(static_cast<std::size_t>(size), '\0');
+  state_->ok(H5Fget_file_image(file, image.data(), image.size()) == size, "image of the file");
+  return image;
+}
 
 struct Hdf5Reader::State {
   std::string path;

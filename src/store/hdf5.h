@@ -9,14 +9,16 @@
 
 namespace cohort {
 
+// Makes a file in memory, byte-reproducible: the library never writes to a disk, whose errors it
+// does not survive.
 class Hdf5Writer {
  public:
-  explicit Hdf5Writer(const std::string& path);  // truncates; files are byte-reproducible
+  explicit Hdf5Writer(const std::string& name);  // for messages
   ~Hdf5Writer();
   void group(const std::string& name);
   // Chunked, uncompressed, allocated at once; `data` holds count(dims) little-endian elements.
   void dataset(const std::string& name, const View& data, const Shape& chunk);
-  void close();
+  std::string bytes();  // the whole file; call last
 
  private:
   struct State;

@@ -243,8 +243,13 @@ void SpillSort::each(const Use& use) {
   }
 }
 
+void pack_size(std::string& out, u64 size) {
+  for (; size >= 128; size >>= 7) out += static_cast<char>(size | 128);
+  out += static_cast<char>(size);
+}
+
 void pack_text(std::string& out, std::string_view text) {
-  pack_value(out, static_cast<u64>(text.size()));
+  pack_size(out, text.size());
   out += text;
 }
 
@@ -255,6 +260,16 @@ void pack_ordered(std::string& out, u64 value) {
 void pack_ordered(std::string& out, double value) {
   const u64 bits = std::bit_cast<u64>(value + 0.0);  // -0 becomes 0
   pack_ordered(out, bits >> 63 ? ~bits : bits | u64{1} << 63);
+}
+
+u64 Unpacker::size() {
+  u64 result = 0;
+  for (int shift = 0; shift < 64; shift += 7) {
+    const u8 byte = value<u8>();
+    result |= static_cast<u64>(byte & 127) << shift;
+    if (byte < 128) break;
+  }
+  return result;
 }
 
 std::string_view Unpacker::take(u64 bytes) {

@@ -34,6 +34,7 @@ template <class T>
 void pack_value(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
+void pack_size(std::string& out, u64 size);  // one byte where it is below 128
 void pack_text(std::string& out, std::string_view text);
 // Order of bytes is order of values (-0 is 0): for keys.
 void pack_ordered(std::string& out, u64 value);
@@ -48,7 +49,8 @@ class Unpacker {
     take(sizeof result).copy(reinterpret_cast<char*>(&result), sizeof result);
     return result;
   }
-  std::string_view text() { return take(value<u64>()); }
+  u64 size();
+  std::string_view text() { return take(size()); }
 
  private:
   std::string_view take(u64 bytes);

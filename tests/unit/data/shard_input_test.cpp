@@ -202,7 +202,7 @@ TEST_F(ShardInput, NoSpaceForShardsOrSpills) {
     EXPECT_TRUE(real_files().list(folder_ + "/out").empty());  // nothing half done is left
     return message;
   };
-  EXPECT_THAT(limited(1 << 30), HasSubstr("train-00000.h5: HDF5: "));
+  EXPECT_THAT(limited(1 << 30), HasSubstr("train-00000.h5: write of "));
   EXPECT_THAT(limited(1 << 16), HasSubstr("set.spill-"));
 }
 

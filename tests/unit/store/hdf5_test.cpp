@@ -40,7 +40,7 @@ std::string write_sample(const std::string& name) {
   file.group("/g");
   file.dataset("/g/numbers", {numbers.data(), DType::i64, {7, 3}}, {2, 3});
   file.dataset("/bytes", {bytes.data(), DType::u8, {5}}, {5});
-  file.close();
+  write_atomically(real_files(), path, file.bytes());
   return path;
 }
 
@@ -60,7 +60,7 @@ TEST(Hdf5, EveryElementTypeComesBack) {
     std::vector<u8> data(static_cast<std::size_t>(4 * size_of(type)), 1);
     Hdf5Writer file(path);
     file.dataset("/x", {data.data(), type, {4}}, {4});
-    file.close();
+    write_atomically(real_files(), path, file.bytes());
     EXPECT_EQ(Hdf5Reader(path).dataset("/x").dtype, type);
   }
 }
@@ -144,8 +144,6 @@ TEST(Hdf5, ForeignDatasetsAreRefused) {
 }
 
 TEST(Hdf5, WhatCannotBeWrittenIsAStorageError) {
-  EXPECT_THAT(error_of(Exit::storage, [] { Hdf5Writer("no/such/folder.h5"); }),
-              HasSubstr("no/such/folder.h5"));
   Hdf5Writer file(path_of("large"));
   EXPECT_THAT(error_of(Exit::storage, [&] {
                 file.dataset("/x", {nullptr, DType::f64, {1 << 30}}, {1 << 29});
