@@ -11,6 +11,8 @@ std::optional<std::string> env(const std::string& name);
 
 std::string host_name();
 bool stderr_is_terminal();
+// Width of that terminal, 80 where it does not say.
+int terminal_columns();
 // Cores that this process may run on (its affinity mask), at least 1.
 int usable_cores();
 

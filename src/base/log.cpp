@@ -85,7 +85,8 @@ void write(Level level, const std::string& text) {
   const spdlog::level::level_enum to = to_spdlog(level);
   if (s.file) s.file->log(to, "{}", line);
   if (s.rank != 0 && level < Level::warning) return;
-  s.screen->log(to, "{}", stderr_is_terminal() ? text : line);
+  // On a terminal the line may hold a progress bar: it is written over.
+  s.screen->log(to, "{}", stderr_is_terminal() ? "\r\033[K" + text : line);
 }
 
 void flush() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/env.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -54,7 +55,7 @@ void Progress::show(const ProgressState& state, double now) {
   const bool last = state.step >= state.steps;
   if (terminal_) {
     if (!last && now - last_time_ < kBarSeconds) return;
-    std::fprintf(stderr, "\r\033[K%s", progress_bar(state, 120).c_str());
+    std::fprintf(stderr, "\r\033[K%s", progress_bar(state, terminal_columns()).c_str());
     std::fflush(stderr);
     open_line_ = true;
   } else {
