@@ -198,6 +198,23 @@ TEST_P(OracleTest, CpuDevice) {
   }
 }
 
+// A plan without hardware: the same steps are compiled, nothing is computed.
+TEST_P(OracleTest, NullDevicePlansTheSameSteps) {
+  Oracle oracle(GetParam(), true);
+  oracle.config.train = true;
+  const auto reference = make_reference_device(), null = make_null_device();
+  Replica real(*reference, oracle.graph, oracle.config), empty(*null, oracle.graph, oracle.config);
+  const auto lines = [](const std::string& text) {
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  EXPECT_EQ(lines(empty.plan().print()), lines(real.plan().print()));
+  const Values before = empty.tensors();
+  const auto solo = make_solo();
+  const auto sparse = sparse_rows(oracle.graph, oracle.batch, *solo);
+  EXPECT_EQ(empty.plan().step(oracle.batch, sparse, {}, nullptr, 0.01).weight, 0);
+  EXPECT_EQ(empty.tensors(), before);
+}
+
 INSTANTIATE_TEST_SUITE_P(PyTorch, OracleTest, ::testing::ValuesIn(names),
                          [](const auto& test) { return test_name(test.param); });
 

@@ -1,15 +1,9 @@
 // Compiles every call and runs none: a plan without hardware.
-
-#include "device/device.h"
+#include "device/function_kernel.h"
 #include "device/reference/reference_impl.h"
 
 namespace cohort {
 namespace {
-
-class NullKernel : public Kernel {
- public:
-  void run() override {}
-};
 
 class NullDevice : public Device {
  public:
@@ -21,18 +15,15 @@ class NullDevice : public Device {
     return blocks_.back().data();
   }
   Needs needs(const Call& call) const override { return reference::needs_of(call); }
-  std::unique_ptr<Kernel> compile(const Call&) override { return std::make_unique<NullKernel>(); }
-  std::unique_ptr<Kernel> compile(const DenseUpdate&) override {
-    return std::make_unique<NullKernel>();
-  }
-  std::unique_ptr<Kernel> compile(const RowUpdate&) override {
-    return std::make_unique<NullKernel>();
-  }
-  std::unique_ptr<Kernel> compile(const NormCall&) override {
-    return std::make_unique<NullKernel>();
-  }
+  std::unique_ptr<Kernel> compile(const Call&) override { return nothing(); }
+  std::unique_ptr<Kernel> compile(const DenseUpdate&) override { return nothing(); }
+  std::unique_ptr<Kernel> compile(const RowUpdate&) override { return nothing(); }
+  std::unique_ptr<Kernel> compile(const NormCall&) override { return nothing(); }
 
  private:
+  static std::unique_ptr<Kernel> nothing() {
+    return kernel([] {});
+  }
   struct alignas(64) Line {
     char bytes[64] = {};
   };

@@ -2,26 +2,11 @@
 #include <mutex>
 #include <new>
 
-#include "base/error.h"
+#include "device/function_kernel.h"
 #include "device/reference/reference_impl.h"
 
 namespace cohort {
 namespace {
-
-template <class Run>
-class FunctionKernel : public Kernel {
- public:
-  explicit FunctionKernel(Run run) : run_(std::move(run)) {}
-  void run() override { run_(); }
-
- private:
-  Run run_;
-};
-
-template <class Run>
-std::unique_ptr<Kernel> kernel(Run run) {
-  return std::make_unique<FunctionKernel<Run>>(std::move(run));
-}
 
 class HostMemory {
  public:
