@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -11,23 +12,25 @@
 namespace cohort {
 namespace {
 
-// The checkpoint that a word names: best (by the early-stopping metric), last, a step, or a folder.
-std::string find_checkpoint(Files& files, const std::string& run, const std::string& which) {
+// The checkpoint that a word names: best (by the early-stopping metric), last, or a step.
+LoadedCheckpoint find_checkpoint(Files& files, const std::string& run, const std::string& which) {
   const std::string folder = run + "/checkpoints";
-  const std::vector<i64> steps = checkpoint_steps(files, folder);
-  if (steps.empty())
-    fail(Exit::storage, "{}: no checkpoint there; train first, or name a run folder", folder);
+  const auto at_step = [&](i64 step) {
+    return load_checkpoint(files, folder + "/" + checkpoint_name(step));
+  };
   const auto named = parse_i64(which);
-  if (named) return folder + "/" + checkpoint_name(*named);
-  const auto last = load_newest(files, folder);
-  if (which == "last") return last->path;
-  if (which != "best")
+  if (named) return at_step(*named);
+  if (which != "best" && which != "last")
     fail(Exit::usage, "--checkpoint {}: expected best, last or a step", which);
+  auto last = load_newest(files, folder);
+  if (!last)
+    fail(Exit::storage, "{}: no checkpoint there; train first, or name a run folder", folder);
   const i64 best = last->state().at("best").at("step").get<i64>();
-  for (i64 step : steps)
-    if (step == best) return folder + "/" + checkpoint_name(step);
-  log::info("{}: no evaluation chose a best step yet; taking the last checkpoint", run);
-  return last->path;
+  const bool is_last = last->state().at("step") == best;
+  if (which == "best" && best >= 0 && !is_last) return at_step(best);
+  if (which == "best" && best < 0)
+    log::info("{}: no evaluation chose a best step yet; taking the last checkpoint", run);
+  return std::move(*last);
 }
 
 struct Loaded {
@@ -46,8 +49,7 @@ Loaded load(World& world, const ScoreOptions& options) {
   const Graph& graph = *l.session.graph;
   l.state = std::make_unique<ModelState>(*l.session.device, graph,
                                          std::vector<i64>(graph.params.size(), 0), false);
-  const LoadedCheckpoint checkpoint =
-      load_checkpoint(files, find_checkpoint(files, options.run, options.checkpoint));
+  const LoadedCheckpoint checkpoint = find_checkpoint(files, options.run, options.checkpoint);
   restore(checkpoint, l.state->tensors(), "optimizer/");
   l.step = checkpoint.state().at("step").get<i64>();
   if (l.session.shards->rows(options.split) == 0) {

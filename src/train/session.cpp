@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "model/build.h"
 #include "model/fuse.h"
+#include "store/files.h"
 
 namespace cohort {
 namespace {
@@ -59,7 +60,11 @@ Session open_session(World& world, Experiment experiment) {
   s.experiment = std::move(experiment);
   // First of all: another config would lead to other collectives.
   agree(world.communicator(), {{"build", build_id()}, {"config", s.experiment.text()}});
-  s.shards = ShardSet::open(s.experiment.data.shards);
+  const std::string& folder = s.experiment.data.shards;
+  if (!real_files().exists(folder + "/manifest.json"))
+    fail(Exit::data, "{}: no shard set there (data.shards): make it with `cohort shard RECIPE.yaml`, "
+         "or name another folder", folder);
+  s.shards = ShardSet::open(folder);
   s.graph = std::make_unique<Graph>(
       fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
   check_optimizer(s.experiment.optimizer, *s.graph);

@@ -55,7 +55,7 @@ together 2 "train\.epoch'; did you mean" train "$CONFIG" $(options key) train.ep
 sed 's/dense: {units: 1}/conv2d: {filters: 3, kernel: 3}/' "$CONFIG" >misfit.yaml
 together 2 "misfit\.yaml:[0-9]+:[0-9]+: " train misfit.yaml $(options misfit)
 
-together 3 "sets/none" train "$CONFIG" $(options missing) data.shards="$SET/none"
+together 3 'sets/none: no shard set there .*`cohort shard' train "$CONFIG" $(options missing) data.shards="$SET/none"
 
 : >plain
 together 4 "plain/runs: .*[Nn]ot a directory" train "$CONFIG" $(options folder) runs="$WORK/plain/runs"
