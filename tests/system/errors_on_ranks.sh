@@ -64,6 +64,22 @@ together 4 "plain/runs: .*[Nn]ot a directory" train "$CONFIG" $(options folder) 
 on_ranks 3 2 train
 [ "$(grep -c 'config is required' "$LOG")" = 1 ] || die "not told once: config is required"
 
+# Rank 0 can write no checkpoint any more: every rank ends with what it says.
+timeout 100 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \
+  train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
+job=$!
+wait_for_step storage 5
+until mv "$RUNS/storage/checkpoints" "$RUNS/storage/moved" && : >"$RUNS/storage/checkpoints"; do
+  rm -rf "$RUNS/storage/moved"
+done 2>"$WORK/moving"
+wait $job
+status=$?
+[ $status = 4 ] || die "exit $status instead of 4 when a checkpoint could not be written"
+error_lines 1 " error rank 0 [^ ]+: step [0-9]+: checkpoint: .*[Nn]ot a directory"
+no_loss
+! grep -q MPI_ABORT "$LOG" || die "ranks that agreed called MPI_Abort"
+grep -q '"exit_code": 4' "$RUNS/storage/run.json" || die "run.json does not tell how the run ended"
+
 # alone N RANK: each rank has a copy of the shards; that of RANK is cut while the ranks train.
 alone() {
   local n=$1 rank=$2 name=alone-$1-$2 r job status
