@@ -102,7 +102,7 @@ mpi_environment() {
 # How to start N ranks of a command: the launcher that belongs to the MPI the build found.
 mpi_launcher() {
   local found
-  found=$(sed -n 's/^COHORT_MPIEXEC:[A-Z]*=//p' "$BUILD/CMakeCache.txt" 2>/dev/null)
+  found=$(sed -n 's/^MPIEXEC_EXECUTABLE:[A-Z]*=//p' "$BUILD/CMakeCache.txt" 2>/dev/null)
   command -v "$found" || command -v mpirun || command -v mpiexec ||
     die "no mpirun was found" "install an MPI (Debian: openmpi-bin) or put its bin folder in PATH"
 }
