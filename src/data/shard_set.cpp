@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <system_error>
 
 #include "base/error.h"
@@ -95,21 +94,24 @@ class OpenShardSet : public ShardSet {
       }
     };
     attempt([&] { open_folder(real_files(), path_, true, static_cast<int>(Exit::data)); });
-    std::set<i64> seen;
+    std::vector<std::pair<i64, i64>> seen;  // row id, shard
     for (const std::string& split : splits_) {
       for (const Block& block : blocks(split)) {
         for (std::size_t f = 0; f < fields_.size(); ++f) {
           attempt([&] { read(block, static_cast<i64>(f)); });
         }
         attempt([&] {
-          for (i64 id : row_ids(block)) {
-            if (!seen.insert(id).second) {
-              refuse(path_ + "/" + info(block).file, "unique row ids",
-                     fmt::format("row id {} twice", id));
-            }
-          }
+          for (i64 id : row_ids(block)) seen.emplace_back(id, block.shard);
         });
       }
+    }
+    std::sort(seen.begin(), seen.end());
+    for (std::size_t i = 1; i < seen.size(); ++i) {
+      if (seen[i].first != seen[i - 1].first) continue;
+      attempt([&] {
+        refuse(path_ + "/" + shards_[static_cast<std::size_t>(seen[i].second)].file,
+               "unique row ids", fmt::format("row id {} twice", seen[i].first));
+      });
     }
     return problems;
   }

@@ -9,6 +9,7 @@
 #include "data/recipe.h"
 #include "data/shard_command.h"
 #include "data/shard_set.h"
+#include "data/shard_writer.h"
 #include "store/files.h"
 
 namespace cohort {
@@ -121,6 +122,40 @@ TEST(ShardRoundTrip, EveryRecipeReadsBackAsWritten) {
     ++recipes;
   }
   EXPECT_GT(recipes, 8);
+}
+
+// What other writers may get wrong.
+TEST(ShardRoundTrip, RowIdsThatComeTwiceAreFound) {
+  const std::string path = testing::TempDir() + "shard_twice";
+  ShardWriter writer({path, 4, 1, true, ""});
+  ShardRows rows;
+  rows.row_ids = {3, 1};
+  writer.write("train", rows);
+  rows.row_ids = {1};
+  writer.write("test", rows);
+  writer.commit({}, {}, nlohmann::json::array());
+  const auto problems = ShardSet::open(path)->verify();
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0], path + "/test-00000.h5: expected unique row ids, got row id 1 twice: "
+                                "shard the data again");
+}
+
+TEST(ShardRoundTrip, IdsOf64BitsAreRefused) {
+  const std::string path = testing::TempDir() + "shard_wide_ids";
+  ShardWriter writer({path, 4, 1, true, ""});
+  ShardRows rows;
+  rows.row_ids = {0};
+  rows.fields.push_back({{"id", DType::i64, {}, false, 9, "", {}}, std::vector<u8>(8), {}});
+  writer.write("train", rows);
+  writer.commit({rows.fields[0].field}, {}, nlohmann::json::array());
+  try {
+    ShardSet::open(path);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), Exit::data);
+    EXPECT_EQ(std::string(error.what()), path + "/manifest.json: field 'id': expected ids of type "
+                                                "int32, got int64: shard the data again");
+  }
 }
 
 TEST(ShardRoundTrip, ParquetIsRefusedWithTheWayOut) {
