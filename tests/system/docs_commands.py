@@ -61,12 +61,13 @@ def run(script, scratch, environment):
     return done.returncode, done.stdout
 
 
-def stand_in(cohort, source, scratch, environment):
+def stand_in(cohort, mpiexec, source, scratch, environment):
     for folder in ("configs", "shards", "launch"):
         shutil.copytree(source / folder, scratch / folder,
                         ignore=shutil.ignore_patterns("raw", "out"))
     (scratch / "build").mkdir()
     (scratch / "build" / "cohort").symlink_to(cohort)
+    (scratch / "build" / "CMakeCache.txt").write_text(f"MPIEXEC_EXECUTABLE:FILEPATH={mpiexec}\n")
     steps = ["cohort shard --demo shards/raw"]
     steps += [f"cohort shard shards/demo-{name}.yaml" for name in ("behavior", "sentiment")]
     steps += [f"cohort train configs/{name}.yaml train.epochs=1" for name in
@@ -102,7 +103,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         environment["PATH"] = f"{scratch / 'build'}:{environment['PATH']}"
-        stand_in(cohort.resolve(), source, scratch, environment)
+        stand_in(cohort.resolve(), mpiexec, source, scratch, environment)
         for page in pages:
             name = page.relative_to(source).as_posix()
             blocks = blocks_of(name, page.read_text(), problems.append)
