@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "fields/csv.h"
 #include "fields/image.h"
 #include "store/files.h"
 
@@ -22,6 +23,9 @@ class FolderReader {
     if (!source_.size.empty()) set_shape(source_.size[0], source_.size[1]);
     for (const std::string& name : real_files().list(path_)) {
       if (!std::filesystem::is_directory(path_ + "/" + name)) continue;
+      if (!valid_utf8(name)) {
+        fail(Exit::data, "{}/{}: the name of a class is not UTF-8: rename the folder", path_, name);
+      }
       for (const std::string& file : real_files().list(path_ + "/" + name)) picture(name, file);
     }
     if (pictures_ == 0) {

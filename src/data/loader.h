@@ -34,6 +34,8 @@ struct LoaderConfig {
   int threads = 1;             // readers; they change nothing but the speed
 };
 
+// Memory holds the ring, the blocks of the windows that this rank's lanes are in, and those of the
+// batches that the threads are at.
 class Loader {
  public:
   // Starts reading at (epoch, step); goes on over epochs until destroyed.

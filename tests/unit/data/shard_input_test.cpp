@@ -170,6 +170,18 @@ TEST_F(ShardInput, SplitsThatNameNoFile) {
   }
 }
 
+TEST_F(ShardInput, ClassFoldersThatCannotBeUsed) {
+  const std::vector<std::string> overrides{"sources=[{path: tree, format: image_folder}]",
+                                           "fields=[{name: b, kind: label, column: label}]"};
+  EXPECT_THAT(error(Exit::data, overrides), HasSubstr("tree: no such folder"));
+  fs::create_directories(folder_ + "/tree/cat");
+  EXPECT_THAT(error(Exit::data, overrides), HasSubstr("tree: no pictures"));
+  write("not a picture", "tree/cat/a.jpg");
+  EXPECT_THAT(error(Exit::data, overrides), HasSubstr("tree/cat/a.jpg: neither JPEG nor PNG"));
+  fs::create_directories(folder_ + "/tree/caf\xe9");
+  EXPECT_THAT(error(Exit::data, overrides), HasSubstr("the name of a class is not UTF-8"));
+}
+
 TEST_F(ShardInput, OutputThatCannotBeMade) {
   write("a,b\n1,x\n");
   EXPECT_THAT(error(Exit::storage, {"output=" + folder_ + "/a.csv/set"}),
