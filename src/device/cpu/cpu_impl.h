@@ -64,8 +64,6 @@ struct Gemm {
 };
 void gemm(const Gemm& g);
 
-// to[columns, rows] = from[rows, columns] transposed.
-void transpose(const float* from, float* to, i64 rows, i64 columns);
 void activate(const Context& x, Activation kind, float* data, i64 n);
 // d = dy * slope(y); d may be dy.
 void activate_back(const Context& x, Activation kind, float* d, const float* dy, const float* y,

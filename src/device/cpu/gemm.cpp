@@ -14,10 +14,6 @@ void gemm(const Gemm& g) {
                                            static_cast<int>(status)));
 }
 
-void transpose(const float* from, float* to, i64 rows, i64 columns) {
-  for (i64 r = 0; r < rows; ++r)
-    for (i64 k = 0; k < columns; ++k) to[k * rows + r] = from[r * columns + k];
-}
 
 void activate(const Context& x, Activation kind, float* data, i64 n) {
   if (kind == Activation::relu) x.kernels.relu(data, n);

@@ -1,182 +1,248 @@
+// Recurrent layers (tanh RNN, LSTM). Vectors of `units` are padded to a multiple of 16 by units whose
+// weights are 0: they stay 0 both ways and let every loop run over whole registers. A shard walks its
+// rows through time in blocks of steps, so that gates' gradients never leave the cache.
 #include "device/cpu/cpu_impl.h"
 
 namespace cohort::cpu {
 namespace {
 
-// One shard's rows for the whole sequence, time first: vector (t, i) of row first + i is at
-// (t * n + i). saved: gates, cells, states; scratch: transposed weights (shared), then per row
-// inputs, gate gradients, input gradients, d_state, d_cell; then per shard partial gradients.
+constexpr i64 block_values = 1 << 17;   // gate gradients of a block of steps: 512 KiB
+
+// Sizes: H units, G gates, F features; P and Q = G * P, R: padded H and F. Arrays of steps are time
+// first: vector (t, i) of row first + i is at (t * n + i).
 struct Walk {
   const Call& c;
   const Recurrent& op;
-  i64 H, G, F, T, rows;
-  i64 n = 0, first = 0;
-  float *gates = nullptr, *cells = nullptr, *states = nullptr;
-  float *input = nullptr, *d_gates = nullptr, *d_input = nullptr, *d_state = nullptr,
-        *d_cell = nullptr, *parts = nullptr;
-  float *w_ih_t = nullptr, *w_hh_t = nullptr;
+  i64 H, G, F, T, rows, P, Q, R, block;   // block: vectors of a block of steps
+  i64 n = 0, first = 0, steps = 0;        // rows of this shard; steps: of its longest row
+  float *gates = nullptr, *cells = nullptr, *states = nullptr;           // saved
+  float *w_ih = nullptr, *w_hh = nullptr, *bias = nullptr;               // packed, shared
+  float *back_ih = nullptr, *back_hh = nullptr;                          // packed, shared
+  float *input = nullptr, *d_gates = nullptr, *d_input = nullptr;        // of a block
+  float *d_state = nullptr, *d_cell = nullptr, *part = nullptr;          // of the shard
   bool lstm() const { return op.cell == Cell::lstm; }
-  i64 part_size() const { return padded(G * F) + padded(G * H) + padded(G); }
+  i64 part_size() const { return padded(Q * F) + padded(Q * H) + Q; }
+  i64 shared_size() const { return F * Q + padded(H * Q) + Q + Q * R + Q * P; }
+  i64 shard_size(i64 most) const {
+    return padded(block * F) + block * (Q + R) + 2 * most * P + part_size();
+  }
+  i64 steps_of_block() const { return std::clamp<i64>(block / std::max<i64>(n, 1), 1, T); }
 };
 
-Walk sizes(const Call& c, const Recurrent& op) {
-  const i64 G = (op.cell == Cell::lstm ? 4 : 1) * op.units;
-  return {c, op, op.units, G, last(c.in[0].shape), c.in[0].shape[1], c.in[0].shape[0]};
-}
-
-Walk walk_of(const Call& c, const Recurrent& op, int shard, i64 first, i64 end) {
-  Walk w = sizes(c, op);
-  w.first = first;
-  w.n = end - first;
-  const i64 all = w.rows * w.T;
-  float* saved = reinterpret_cast<float*>(c.saved.data);
-  w.gates = saved + first * w.T * w.G;
-  w.cells = saved + all * w.G + first * w.T * w.H;
-  w.states = saved + all * (w.G + w.H) + first * w.T * w.H;
-  float* s = reinterpret_cast<float*>(c.scratch.data);
-  w.w_ih_t = s;
-  w.w_hh_t = s + padded(w.G * w.F);
-  s = w.w_hh_t + padded(w.G * w.H);
-  w.input = s + first * w.T * w.F;
-  w.d_input = s + all * w.F + first * w.T * w.F;
-  w.d_gates = s + all * 2 * w.F + first * w.T * w.G;
-  s += all * (2 * w.F + w.G);
-  w.d_state = s + first * w.H;
-  w.d_cell = s + (w.rows + first) * w.H;
-  w.parts = s + padded(2 * w.rows * w.H) + shard * w.part_size();
+Walk sizes(const Call& c, const Recurrent& op, i64 threads) {
+  const i64 G = op.cell == Cell::lstm ? 4 : 1, F = last(c.in[0].shape);
+  Walk w{c, op, op.units, G, F, c.in[0].shape[1], c.in[0].shape[0], padded(op.units),
+         G * padded(op.units), padded(F), 0};
+  const i64 most = (w.rows + threads - 1) / threads;
+  w.block = std::min(most * w.T, std::max(most, block_values / w.Q));
   return w;
 }
 
-void gather_input(const Walk& w) {
+Walk walk_of(const Call& c, const Recurrent& op, i64 threads, i64 shard, i64 first, i64 end) {
+  Walk w = sizes(c, op, threads);
+  w.first = first;
+  w.n = end - first;
+  for (i64 r = first; r < end; ++r) w.steps = std::max(w.steps, steps_in(c, 0, r));
+  const i64 all = w.rows * w.T, most = (w.rows + threads - 1) / threads;
+  float* saved = reinterpret_cast<float*>(c.saved.data);
+  w.gates = saved + first * w.T * w.Q;
+  w.cells = saved + all * w.Q + first * w.T * w.P;
+  w.states = saved + all * (w.Q + w.P) + first * w.T * w.P;
+  float* at = reinterpret_cast<float*>(c.scratch.data);
+  const auto take = [&](i64 values) {
+    float* here = at;
+    at += values;
+    return here;
+  };
+  w.w_ih = take(w.F * w.Q);
+  w.w_hh = take(padded(w.H * w.Q));
+  w.bias = take(w.Q);
+  w.back_ih = take(w.Q * w.R);
+  w.back_hh = take(w.Q * w.P);
+  at += shard * w.shard_size(most);
+  w.input = take(padded(w.block * w.F));
+  w.d_gates = take(w.block * w.Q);
+  w.d_input = take(w.block * w.R);
+  w.d_state = take(most * w.P);
+  w.d_cell = take(most * w.P);
+  w.part = take(w.part_size());
+  return w;
+}
+
+// Row of the padded gates (gate * P + unit) that row `row` of a weight is.
+i64 padded_row(const Walk& w, i64 row) { return row / w.H * w.P + row % w.H; }
+
+// Where the packed product looks for (row k, column) of B [depth, columns].
+i64 packed_at(i64 k, i64 column, i64 depth, i64 columns) {
+  const i64 panel = column / packed_panel * packed_panel;
+  return panel * depth + k * std::min(packed_panel, columns - panel) + column - panel;
+}
+
+// B [k, Q] = weight [G * H, k] transposed.
+void pack_forward(const Walk& w, const float* weight, i64 k, float* to) {
+  std::fill_n(to, k * w.Q, 0.0f);
+  for (i64 row = 0; row < w.G * w.H; ++row)
+    for (i64 j = 0; j < k; ++j)
+      to[packed_at(j, padded_row(w, row), k, w.Q)] = weight[row * k + j];
+}
+
+// B [Q, padded(k)] = weight [G * H, k].
+void pack_backward(const Walk& w, const float* weight, i64 k, float* to) {
+  std::fill_n(to, w.Q * padded(k), 0.0f);
+  for (i64 row = 0; row < w.G * w.H; ++row)
+    for (i64 j = 0; j < k; j += 16)
+      std::copy_n(weight + row * k + j, std::min<i64>(16, k - j),
+                  to + packed_at(padded_row(w, row), j, w.Q, padded(k)));
+}
+
+void gather_input(const Walk& w, i64 from, i64 to) {
   for (i64 i = 0; i < w.n; ++i) {
     const i64 valid = steps_in(w.c, 0, w.first + i);
-    for (i64 t = 0; t < w.T; ++t) {
-      float* to = w.input + (t * w.n + i) * w.F;
+    const float* row = real(w.c.in[0]) + (w.first + i) * w.T * w.F;
+    for (i64 t = from; t < to; ++t) {
+      float* x = w.input + ((t - from) * w.n + i) * w.F;
       if (t < valid)
-        std::copy_n(real(w.c.in[0]) + ((w.first + i) * w.T + t) * w.F, w.F, to);
+        std::copy_n(row + t * w.F, w.F, x);
       else
-        std::fill_n(to, w.F, 0.0f);
+        std::fill_n(x, w.F, 0.0f);
     }
   }
 }
 
 void step_forward(Context& x, const Walk& w, i64 t) {
-  const i64 H = w.H, G = w.G;
-  float* gates = w.gates + t * w.n * G;
+  float* all = w.gates + t * w.n * w.Q;
   if (t > 0)
-    gemm({.m = w.n, .n = G, .k = H, .a = w.states + (t - 1) * w.n * H, .lda = H, .b = w.w_hh_t,
-          .ldb = G, .beta = 1, .c = gates, .ldc = G});
+    x.kernels.gemm({w.n, w.Q, w.H, w.states + (t - 1) * w.n * w.P, w.P, w.w_hh, nullptr, true, all,
+                    w.Q});
   for (i64 i = 0; i < w.n; ++i) {
     const i64 r = w.first + i, valid = steps_in(w.c, 0, r);
-    float* cell = w.cells + (t * w.n + i) * H;
-    float* state = w.states + (t * w.n + i) * H;
+    float* gates = all + i * w.Q;
+    float* cell = w.cells + (t * w.n + i) * w.P;
+    float* state = w.states + (t * w.n + i) * w.P;
     if (t >= valid) {
-      std::fill_n(state, H, 0.0f);
+      std::fill_n(state, w.P, 0.0f);
       continue;
     }
     if (w.lstm()) {
-      x.kernels.lstm({H, gates + i * G, t > 0 ? cell - w.n * H : nullptr, cell, state});
+      x.kernels.lstm({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, state});
     } else {
-      x.kernels.tanh(gates + i * G, H);
-      std::copy_n(gates + i * G, H, state);
+      x.kernels.tanh(gates, w.P);
+      std::copy_n(gates, w.P, state);
     }
     if (w.op.every_step || t + 1 == valid)
-      std::copy_n(state, H, real(w.c.out[0]) + (w.op.every_step ? r * w.T + t : r) * H);
+      std::copy_n(state, w.H, real(w.c.out[0]) + (w.op.every_step ? r * w.T + t : r) * w.H);
   }
 }
 
-void step_backward(Context& x, const Walk& w, i64 t) {
-  const i64 H = w.H, G = w.G;
-  float* d_gates = w.d_gates + t * w.n * G;
+// d_gates: of step t.
+void step_backward(Context& x, const Walk& w, i64 t, float* d_gates) {
   for (i64 i = 0; i < w.n; ++i) {
     const i64 r = w.first + i, valid = steps_in(w.c, 0, r);
     if (t >= valid) {
-      std::fill_n(d_gates + i * G, G, 0.0f);
+      std::fill_n(d_gates + i * w.Q, w.Q, 0.0f);
       continue;
     }
-    float* d_state = w.d_state + i * H;
+    float* d_state = w.d_state + i * w.P;
     if (w.op.every_step || t + 1 == valid)
-      x.kernels.add(d_state, real(w.c.d_out[0]) + (w.op.every_step ? r * w.T + t : r) * H, H);
-    const float* gates = w.gates + (t * w.n + i) * G;
-    const float* cell = w.cells + (t * w.n + i) * H;
+      x.kernels.add(d_state, real(w.c.d_out[0]) + (w.op.every_step ? r * w.T + t : r) * w.H, w.H);
+    const float* gates = w.gates + (t * w.n + i) * w.Q;
+    const float* cell = w.cells + (t * w.n + i) * w.P;
     if (w.lstm())
-      x.kernels.lstm_back({H, gates, t > 0 ? cell - w.n * H : nullptr, cell, d_state,
-                           w.d_cell + i * H, d_gates + i * G});
+      x.kernels.lstm_back({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, d_state,
+                           w.d_cell + i * w.P, d_gates + i * w.Q});
     else
-      x.kernels.tanh_back(d_gates + i * G, d_state, gates, H);
+      x.kernels.tanh_back(d_gates + i * w.Q, d_state, gates, w.P);
   }
   if (t > 0)
-    gemm({.m = w.n, .n = H, .k = G, .a = d_gates, .lda = G, .b = real(w.c.param[1]), .ldb = H,
-          .c = w.d_state, .ldc = H});
+    x.kernels.gemm({w.n, w.P, w.Q, d_gates, w.Q, w.back_hh, nullptr, false, w.d_state, w.P});
 }
 
-void parameter_parts(Context& x, const Walk& w) {
-  float* d_ih = w.parts;
-  float* d_hh = d_ih + padded(w.G * w.F);
-  float* d_b = d_hh + padded(w.G * w.H);
-  gemm({.a_t = true, .m = w.G, .n = w.F, .k = w.T * w.n, .a = w.d_gates, .lda = w.G, .b = w.input,
-        .ldb = w.F, .c = d_ih, .ldc = w.F});
-  if (w.T > 1)
-    gemm({.a_t = true, .m = w.G, .n = w.H, .k = (w.T - 1) * w.n, .a = w.d_gates + w.n * w.G,
-          .lda = w.G, .b = w.states, .ldb = w.H, .c = d_hh, .ldc = w.H});
-  for (i64 v = 0; v < w.T * w.n; ++v) x.kernels.add(d_b, w.d_gates + v * w.G, w.G);
+// Adds what steps [from, to) give to the shard's part: d_ih [Q, F], d_hh [Q, H], d_bias [Q].
+void parameter_part(Context& x, const Walk& w, i64 from, i64 to) {
+  float* d_ih = w.part;
+  float* d_hh = d_ih + padded(w.Q * w.F);
+  float* d_bias = d_hh + padded(w.Q * w.H);
+  const i64 vectors = (to - from) * w.n, skip = from == 0 ? w.n : 0;   // no state before step 0
+  gemm({.a_t = true, .m = w.Q, .n = w.F, .k = vectors, .a = w.d_gates, .lda = w.Q, .b = w.input,
+        .ldb = w.F, .beta = 1, .c = d_ih, .ldc = w.F});
+  if (vectors > skip)
+    gemm({.a_t = true, .m = w.Q, .n = w.H, .k = vectors - skip, .a = w.d_gates + skip * w.Q,
+          .lda = w.Q, .b = w.states + ((from - 1) * w.n + skip) * w.P, .ldb = w.P, .beta = 1,
+          .c = d_hh, .ldc = w.H});
+  for (i64 v = 0; v < vectors; ++v) x.kernels.add(d_bias, w.d_gates + v * w.Q, w.Q);
 }
 
-void input_gradient(Context& x, const Walk& w) {
-  gemm({.m = w.T * w.n, .n = w.F, .k = w.G, .a = w.d_gates, .lda = w.G, .b = real(w.c.param[0]),
-        .ldb = w.F, .c = w.d_input, .ldc = w.F});
+void input_gradient(Context& x, const Walk& w, i64 from, i64 to) {
+  x.kernels.gemm({(to - from) * w.n, w.R, w.Q, w.d_gates, w.Q, w.back_ih, nullptr, false, w.d_input,
+                  w.R});
   for (i64 i = 0; i < w.n; ++i)
-    for (i64 t = 0; t < w.T; ++t)
+    for (i64 t = from; t < to; ++t)
       x.kernels.add(real(w.c.d_in[0]) + ((w.first + i) * w.T + t) * w.F,
-                    w.d_input + (t * w.n + i) * w.F, w.F);
+                    w.d_input + ((t - from) * w.n + i) * w.R, w.F);
+}
+
+// Every shard's part [Q, k] added to the gradient [G * H, k].
+void reduce_rows(Context& x, const Walk& w, const View& gradient, i64 k, const float* part,
+                 i64 stride) {
+  for (i64 row = 0; row < w.G * w.H; row += w.H)
+    reduce_parts(x, real(gradient) + row * k, w.H * k, part + padded_row(w, row) * k, stride);
 }
 
 }  // namespace
 
 Needs needs(const Call& c, const Recurrent& op, i64 threads) {
-  const Walk w = sizes(c, op);
-  const i64 all = w.rows * w.T;
+  const Walk w = sizes(c, op, threads);
   Needs needs;
-  needs.saved = 4 * all * (w.G + 2 * w.H);
-  needs.scratch = 4 * (padded(w.G * w.F) + padded(w.G * w.H) + all * (2 * w.F + w.G) +
-                       padded(2 * w.rows * w.H) + threads * w.part_size());
+  needs.saved = 4 * w.rows * w.T * (w.Q + 2 * w.P);
+  needs.scratch = 4 * (w.shared_size() + threads * w.shard_size((w.rows + threads - 1) / threads));
   return needs;
 }
 
 void forward(Context& x, const Call& c, const Recurrent& op) {
-  const Walk shared = walk_of(c, op, 0, 0, 0);
-  transpose(real(c.param[0]), shared.w_ih_t, shared.G, shared.F);
-  transpose(real(c.param[1]), shared.w_hh_t, shared.G, shared.H);
+  const Walk shared = walk_of(c, op, x.threads, 0, 0, 0);
+  pack_forward(shared, real(c.param[0]), shared.F, shared.w_ih);
+  pack_forward(shared, real(c.param[1]), shared.H, shared.w_hh);
+  pack_forward(shared, real(c.param[2]), 1, shared.bias);
   std::fill_n(real(c.out[0]), c.out[0].count(), 0.0f);
   sharded(x, valid_rows(c), [&](int shard, i64 first, i64 end) {
-    const Walk w = walk_of(c, op, shard, first, end);
-    gather_input(w);
-    gemm({.m = w.T * w.n, .n = w.G, .k = w.F, .a = w.input, .lda = w.F, .b = w.w_ih_t, .ldb = w.G,
-          .c = w.gates, .ldc = w.G});
-    x.kernels.add_bias(w.gates, real(c.param[2]), w.T * w.n, w.G);
-    for (i64 t = 0; t < w.T; ++t) step_forward(x, w, t);
+    const Walk w = walk_of(c, op, x.threads, shard, first, end);
+    for (i64 from = 0, by = w.steps_of_block(); from < w.steps; from += by) {
+      const i64 to = std::min(from + by, w.steps);
+      gather_input(w, from, to);
+      x.kernels.gemm({(to - from) * w.n, w.Q, w.F, w.input, w.F, w.w_ih, w.bias, false,
+                      w.gates + from * w.n * w.Q, w.Q});
+      for (i64 t = from; t < to; ++t) step_forward(x, w, t);
+    }
   });
 }
 
 void backward(Context& x, const Call& c, const Recurrent& op) {
   const bool wanted = begin_gradient(c, 0);
-  const Walk all = walk_of(c, op, 0, 0, 0);
-  std::fill_n(all.parts, x.threads * all.part_size(), 0.0f);
+  const Walk shared = walk_of(c, op, x.threads, 0, 0, 0);
+  if (wanted) pack_backward(shared, real(c.param[0]), shared.F, shared.back_ih);
+  pack_backward(shared, real(c.param[1]), shared.H, shared.back_hh);
+  const i64 stride = shared.shard_size((shared.rows + x.threads - 1) / x.threads);
+  for (i64 shard = 0; shard < x.threads; ++shard)
+    std::fill_n(shared.part + shard * stride, shared.part_size(), 0.0f);
   sharded(x, valid_rows(c), [&](int shard, i64 first, i64 end) {
-    const Walk w = walk_of(c, op, shard, first, end);
-    gather_input(w);
-    std::fill_n(w.d_state, w.n * w.H, 0.0f);
-    std::fill_n(w.d_cell, w.n * w.H, 0.0f);
-    for (i64 t = w.T - 1; t >= 0; --t) step_backward(x, w, t);
-    parameter_parts(x, w);
-    if (wanted) input_gradient(x, w);
+    const Walk w = walk_of(c, op, x.threads, shard, first, end);
+    std::fill_n(w.d_state, w.n * w.P, 0.0f);
+    std::fill_n(w.d_cell, w.n * w.P, 0.0f);
+    for (i64 to = w.steps, by = w.steps_of_block(); to > 0; to -= std::min(by, to)) {
+      const i64 from = std::max<i64>(0, to - by);
+      gather_input(w, from, to);
+      for (i64 t = to - 1; t >= from; --t)
+        step_backward(x, w, t, w.d_gates + (t - from) * w.n * w.Q);
+      parameter_part(x, w, from, to);
+      if (wanted) input_gradient(x, w, from, to);
+    }
   });
-  const float* part = all.parts;
-  reduce_parts(x, real(c.d_param[0]), all.G * all.F, part, all.part_size());
-  part += padded(all.G * all.F);
-  reduce_parts(x, real(c.d_param[1]), all.G * all.H, part, all.part_size());
-  part += padded(all.G * all.H);
-  reduce_parts(x, real(c.d_param[2]), all.G, part, all.part_size());
+  const float* part = shared.part;
+  reduce_rows(x, shared, c.d_param[0], shared.F, part, stride);
+  part += padded(shared.Q * shared.F);
+  reduce_rows(x, shared, c.d_param[1], shared.H, part, stride);
+  part += padded(shared.Q * shared.H);
+  reduce_rows(x, shared, c.d_param[2], 1, part, stride);
 }
 
 }  // namespace cohort::cpu

@@ -1,5 +1,7 @@
 #include "device/cpu/kernels/conv_pool.h"
+#include "device/cpu/kernels/gemm.h"
 #include "device/cpu/kernels/table.h"
+#include "device/cpu/kernels/vector.h"
 
 namespace cohort::COHORT_ISA {
 namespace {
@@ -7,35 +9,6 @@ namespace {
 using cpu::AdamRule;
 using cpu::GateStep;
 using cpu::GateStepBack;
-
-// exp by 2^n * exp(r), |r| <= ln(2)/2, degree 6; clamped to [-87, 88].
-inline float fast_exp(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  const float shifted = x * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.38888889e-3f;
-  p = p * r + 8.33333333e-3f;
-  p = p * r + 4.16666667e-2f;
-  p = p * r + 1.66666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int bits = (static_cast<int>(n) + 127) << 23;
-  float power;
-  __builtin_memcpy(&power, &bits, sizeof power);
-  return p * power;
-}
-inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
-// Near 0 the odd series keeps the relative error small.
-inline float fast_tanh(float x) {
-  const float square = x * x;
-  const float series =
-      x * (1.0f + square * (-0.333333333f + square * (0.133333333f + square * -0.0539682540f)));
-  const float whole = 2.0f / (1.0f + fast_exp(-2.0f * x)) - 1.0f;
-  return square < 0.01f ? series : whole;
-}
 
 void add_bias(float* x, const float* bias, i64 rows, i64 width) {
   for (i64 r = 0; r < rows; ++r) {
@@ -48,10 +21,10 @@ void relu(float* x, i64 n) {
   for (i64 k = 0; k < n; ++k) x[k] = x[k] < 0 ? 0 : x[k];
 }
 void tanh_all(float* x, i64 n) {
-  for (i64 k = 0; k < n; ++k) x[k] = fast_tanh(x[k]);
+  map(x, n, [](Vector v) { return fast_tanh(v); });
 }
 void sigmoid_all(float* x, i64 n) {
-  for (i64 k = 0; k < n; ++k) x[k] = fast_sigmoid(x[k]);
+  map(x, n, [](Vector v) { return fast_sigmoid(v); });
 }
 void relu_back(float* d, const float* dy, const float* y, i64 n) {
   for (i64 k = 0; k < n; ++k) d[k] = y[k] > 0 ? dy[k] : 0;
@@ -101,44 +74,37 @@ void max_rows(const float* x, i64 rows, i64 width, float* best_, i32* row_) {
 
 void lstm(const GateStep& s) {
   const i64 H = s.units;
-  float* __restrict i = s.gates;
-  float* __restrict f = s.gates + H;
-  float* __restrict g = s.gates + 2 * H;
-  float* __restrict o = s.gates + 3 * H;
-  float* __restrict cell = s.cell;
-  float* __restrict state = s.state;
-  const float* __restrict before = s.cell_before;
-  for (i64 h = 0; h < H; ++h) {
-    i[h] = fast_sigmoid(i[h]);
-    f[h] = fast_sigmoid(f[h]);
-    g[h] = fast_tanh(g[h]);
-    o[h] = fast_sigmoid(o[h]);
-    cell[h] = i[h] * g[h];
+  for (i64 h = 0; h < H; h += native) {
+    float* at = s.gates + h;
+    const Vector i = fast_sigmoid(vector_at(at)), f = fast_sigmoid(vector_at(at + H));
+    const Vector g = fast_tanh(vector_at(at + 2 * H)), o = fast_sigmoid(vector_at(at + 3 * H));
+    vector_at(at) = i;
+    vector_at(at + H) = f;
+    vector_at(at + 2 * H) = g;
+    vector_at(at + 3 * H) = o;
+    Vector cell = i * g;
+    if (s.cell_before) cell += f * vector_at(s.cell_before + h);
+    vector_at(s.cell + h) = cell;
+    vector_at(s.state + h) = o * fast_tanh(cell);
   }
-  if (before)
-    for (i64 h = 0; h < H; ++h) cell[h] += f[h] * before[h];
-  for (i64 h = 0; h < H; ++h) state[h] = o[h] * fast_tanh(cell[h]);
 }
 
 void lstm_back(const GateStepBack& s) {
   const i64 H = s.units;
-  const float* __restrict gates = s.gates;
-  const float* __restrict cell = s.cell;
-  const float* __restrict d_state = s.d_state;
-  float* __restrict d_cell = s.d_cell;
-  float* __restrict d = s.d_gates;
-  for (i64 h = 0; h < H; ++h) {
-    const float i = gates[h], f = gates[H + h], g = gates[2 * H + h], o = gates[3 * H + h];
-    const float th = fast_tanh(cell[h]);
-    const float dc = d_cell[h] + d_state[h] * o * (1 - th * th);
-    d[h] = dc * g * i * (1 - i);
-    d[H + h] = dc * f * (1 - f);
-    d[2 * H + h] = dc * i * (1 - g * g);
-    d[3 * H + h] = d_state[h] * th * o * (1 - o);
-    d_cell[h] = dc * f;
+  for (i64 h = 0; h < H; h += native) {
+    const float* at = s.gates + h;
+    const Vector i = vector_at(at), f = vector_at(at + H), g = vector_at(at + 2 * H),
+                 o = vector_at(at + 3 * H), th = fast_tanh(vector_at(s.cell + h));
+    const Vector d_state = vector_at(s.d_state + h);
+    const Vector dc = vector_at(s.d_cell + h) + d_state * o * (1.0f - th * th);
+    const Vector before = s.cell_before ? vector_at(s.cell_before + h) : Vector{};
+    float* to = s.d_gates + h;
+    vector_at(to) = dc * g * i * (1.0f - i);
+    vector_at(to + H) = dc * before * f * (1.0f - f);
+    vector_at(to + 2 * H) = dc * i * (1.0f - g * g);
+    vector_at(to + 3 * H) = d_state * th * o * (1.0f - o);
+    vector_at(s.d_cell + h) = dc * f;
   }
-  const float* __restrict before = s.cell_before;
-  for (i64 h = 0; h < H; ++h) d[H + h] = before ? d[H + h] * before[h] : 0;
 }
 
 void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRule& rule) {
@@ -163,7 +129,7 @@ void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRul
 const cpu::KernelTable& table() {
   static constexpr cpu::KernelTable kernels = {
       add_bias,  relu,      tanh_all,     sigmoid_all, relu_back, tanh_back,
-      sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, lstm,
+      sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, packed_gemm, lstm,
       lstm_back, adam};
   return kernels;
 }

@@ -8,7 +8,7 @@
 namespace cohort::cpu {
 
 struct GateStep {             // one row of one LSTM step; arrays of `units`, gates i, f, g, o
-  i64 units;
+  i64 units;                  // a multiple of 16
   float* gates;               // in: sums; out: activated
   const float* cell_before;   // null: zeros
   float* cell;
@@ -22,6 +22,19 @@ struct GateStepBack {
   const float* d_state;
   float* d_cell;              // in: of this step; out: of the step before
   float* d_gates;             // out: before activation
+};
+// C[m, n] = A[m, k] B, + bias[n] (null: none), or + C where `add`. n is a multiple of 16; B is packed
+// in panels of 64 columns (the last may be narrower), each of them row-major by itself.
+constexpr i64 packed_panel = 64;
+struct PackedGemm {
+  i64 m, n, k;
+  const float* a;
+  i64 lda;
+  const float* b;
+  const float* bias;
+  bool add;
+  float* c;
+  i64 ldc;
 };
 struct AdamRule {
   float rate, beta1, beta2, epsilon, inverse_root_correction2, scale, decay, shrink;
@@ -60,6 +73,7 @@ struct KernelTable {
   void (*max_rows)(const float* x, i64 rows, i64 width, float* best, i32* row);
   void (*conv_pool)(const ConvPool& image);
   void (*conv_pool_back)(const ConvPoolBack& image);
+  void (*gemm)(const PackedGemm& product);
   void (*lstm)(const GateStep& step);
   void (*lstm_back)(const GateStepBack& step);
   // m, v: first and second moments; p *= shrink (decoupled decay), g += decay * p before.
