@@ -65,7 +65,7 @@ on_ranks 3 2 train
 [ "$(grep -c 'config is required' "$LOG")" = 1 ] || die "not told once: config is required"
 
 # Rank 0 can write no checkpoint any more: every rank ends with what it says.
-timeout -k 10 100 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \
+timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \
   train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
 job=$!
 wait_for_step storage 5
@@ -88,7 +88,7 @@ alone() {
     mkdir -p "$PER_RANK/$r" && cp -r "$SET/behavior" "$PER_RANK/$r/set"
   done
   rm -rf "$CODES" && mkdir "$CODES"
-  timeout -k 10 100 "$MPIEXEC" -n "$n" bash "$WORK/rank.sh" "$COHORT" train "$CONFIG" \
+  timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n "$n" bash "$WORK/rank.sh" "$COHORT" train "$CONFIG" \
     $(options "$name") data.shards=set train.epochs=100000 train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
   job=$!
   wait_for_step "$name" 5

@@ -41,11 +41,12 @@ die() {
   exit 1
 }
 
-# expect STATUS COMMAND...: runs it with its output in $LOG.
+# expect STATUS COMMAND...: runs it with its output in $LOG. A first SIGTERM is a request to ranks,
+# and one that hangs cannot answer it: they are killed 10 s later.
 expect() {
   local wanted=$1 status
   shift
-  timeout $((100 * PATIENCE)) "$@" >"$LOG" 2>&1
+  timeout -k 10 $((100 * PATIENCE)) "$@" >"$LOG" 2>&1
   status=$?
   [ "$status" = "$wanted" ] || die "exit $status instead of $wanted: $*"
 }
