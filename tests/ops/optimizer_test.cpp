@@ -17,6 +17,7 @@ struct DeviceChoice {
   std::string name;
   int threads;  // 0: the reference device
 };
+void PrintTo(const DeviceChoice& choice, std::ostream* out) { *out << choice.name; }
 
 // A device with typed arrays; `near` is its rounding.
 class Updates : public testing::TestWithParam<DeviceChoice> {

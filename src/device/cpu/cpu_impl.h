@@ -103,6 +103,7 @@ Needs needs(const Call& c, const Recurrent& op, i64 threads);
 Needs needs(const Call& c, const Conv1d& op, i64 threads);
 Needs needs(const Call& c, const Conv2d& op, i64 threads);
 Needs needs(const Call& c, const BatchNorm& op, i64 threads);
+Needs needs(const Call& c, const Loss& op, i64 threads);
 
 void run_update(Context& x, const DenseUpdate& update);
 void run_update(Context& x, const RowUpdate& update);

@@ -9,19 +9,20 @@ struct Rule {
   OptimizerKind kind;
   double rate, momentum, beta1, beta2, epsilon, correction1, correction2;
 
-  void apply(double& p, double g, double& slot0, double& slot1, double decay) const {
+  // Slots that the kind does not use are null.
+  void apply(double& p, double g, double* slot0, double* slot1, double decay) const {
     if (kind == OptimizerKind::adamw)
       p -= rate * decay * p;
     else
       g += decay * p;
     if (kind == OptimizerKind::sgd) {
-      slot0 = momentum * slot0 + g;
-      p -= rate * slot0;
+      if (slot0) g = *slot0 = momentum * *slot0 + g;
+      p -= rate * g;
       return;
     }
-    slot0 = beta1 * slot0 + (1 - beta1) * g;
-    slot1 = beta2 * slot1 + (1 - beta2) * g * g;
-    p -= rate / correction1 * slot0 / (std::sqrt(slot1 / correction2) + epsilon);
+    *slot0 = beta1 * *slot0 + (1 - beta1) * g;
+    *slot1 = beta2 * *slot1 + (1 - beta2) * g * g;
+    p -= rate / correction1 * *slot0 / (std::sqrt(*slot1 / correction2) + epsilon);
   }
 };
 
@@ -51,9 +52,11 @@ void run_update(const DenseUpdate& u) {
       run_running(u, s);
       continue;
     }
+    double* slot0 = real(u.slot0);
+    double* slot1 = real(u.slot1);
     for (i64 k = s.offset; k < s.offset + s.count; ++k)
-      rule.apply(real(u.params)[k], scale * real(u.grads)[k], real(u.slot0)[k], real(u.slot1)[k],
-                 s.decay);
+      rule.apply(real(u.params)[k], scale * real(u.grads)[k], slot0 ? slot0 + k : nullptr,
+                 slot1 ? slot1 + k : nullptr, s.decay);
   }
 }
 
