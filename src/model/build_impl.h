@@ -36,12 +36,18 @@ class GraphBuilder {
   void max_over_time(const LayerConfig& layer, i64 in);
   void conv2d(const LayerConfig& layer, i64 in);
   void max_pool2d(const LayerConfig& layer, i64 in);
+  void avg_pool2d(const LayerConfig& layer, i64 in);
+  void global_avg_pool(const LayerConfig& layer, i64 in);
   void batch_norm(const LayerConfig& layer, i64 in);
   void elementwise(const LayerConfig& layer, i64 in);
   void combine(const LayerConfig& layer);
+  void dot(const LayerConfig& layer);
+  void add(const LayerConfig& layer);
+  void concat(const LayerConfig& layer);
   void flatten(const LayerConfig& layer, i64 in);
   void dense(const LayerConfig& layer, i64 in);
   i64 units_of(const LayerConfig& layer) const;
+  Shape pooled(const LayerConfig& layer, i64 in) const;
   void expect(bool fits, const LayerConfig& layer, i64 in, const std::string& wanted) const;
   const Value& value(i64 index) const { return graph_.values[static_cast<std::size_t>(index)]; }
 

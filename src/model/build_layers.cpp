@@ -23,6 +23,8 @@ Param uniform(const std::string& name, const Shape& shape, i64 fan_in, bool deca
   return param;
 }
 
+i64 stride_of(const LayerConfig& pool) { return pool.pool_stride ? pool.pool_stride : pool.size; }
+
 }  // namespace
 
 void GraphBuilder::expect(bool fits, const LayerConfig& layer, i64 in,
@@ -58,7 +60,7 @@ void GraphBuilder::add_node(const LayerConfig& layer, Op op, Value out) {
 void GraphBuilder::add_layer(const LayerConfig& layer, i64 index) {
   layer_name_ = layer.name.empty() ? layer.kind + std::to_string(index) : layer.name;
   layer_params_.clear();
-  if (layer.kind == "concat" || layer.kind == "dot") return combine(layer);
+  if (layer.kind == "concat" || layer.kind == "dot" || layer.kind == "add") return combine(layer);
   const i64 in = input_of(layer);
   layer_in_ = {in};
   if (layer.kind == "embedding") return embedding(layer, in);
@@ -68,6 +70,8 @@ void GraphBuilder::add_layer(const LayerConfig& layer, i64 index) {
   if (layer.kind == "max_over_time") return max_over_time(layer, in);
   if (layer.kind == "conv2d") return conv2d(layer, in);
   if (layer.kind == "max_pool2d") return max_pool2d(layer, in);
+  if (layer.kind == "avg_pool2d") return avg_pool2d(layer, in);
+  if (layer.kind == "global_avg_pool") return global_avg_pool(layer, in);
   if (layer.kind == "batch_norm") return batch_norm(layer, in);
   if (layer.kind == "flatten") return flatten(layer, in);
   if (layer.kind == "dense") return dense(layer, in);
@@ -144,27 +148,50 @@ void GraphBuilder::conv2d(const LayerConfig& layer, i64 in) {
                                      std::to_string(layer.kernel - 2 * layer.padding));
     return room / layer.stride + 1;
   };
-  const i64 channels = source.shape[2], k = layer.kernel;
-  layer_params_ = {
-      add_param(uniform(layer_name_ + ".weight", {layer.filters, k, k, channels}, k * k * channels,
-                        true)),
-      add_param(uniform(layer_name_ + ".bias", {layer.filters}, k * k * channels, false))};
+  const i64 groups = layer.channel_groups, k = layer.kernel;
+  expect(source.shape[2] % groups == 0 && layer.filters % groups == 0, layer, in,
+         "channels and filters (" + std::to_string(layer.filters) + ") that groups = " +
+             std::to_string(groups) + " divides");
+  const i64 channels = source.shape[2] / groups, fan = k * k * channels;
+  layer_params_ = {add_param(
+      uniform(layer_name_ + ".weight", {layer.filters, k, k, channels}, fan, true))};
+  if (layer.bias)
+    layer_params_.push_back(add_param(uniform(layer_name_ + ".bias", {layer.filters}, fan, false)));
   Value out;
   out.shape = {extent(0), extent(1), layer.filters};
   add_node(layer, Conv2d{layer.filters, k, layer.stride, layer.padding,
-                         activation_from(layer.activation), 0}, out);
+                         activation_from(layer.activation), 0, groups, layer.bias}, out);
+}
+
+Shape GraphBuilder::pooled(const LayerConfig& layer, i64 in) const {
+  const Shape& source = value(in).shape;
+  const i64 least = layer.size - 2 * layer.padding;
+  expect(source.size() == 3 && source[0] >= least && source[1] >= least, layer, in,
+         "an image [height, width, channels] with sides of at least " + std::to_string(least));
+  const auto extent = [&](i64 n) { return (n - least) / stride_of(layer) + 1; };
+  return {extent(source[0]), extent(source[1]), source[2]};
 }
 
 void GraphBuilder::max_pool2d(const LayerConfig& layer, i64 in) {
-  const Value source = value(in);
-  const i64 stride = layer.pool_stride ? layer.pool_stride : layer.size;
-  expect(source.shape.size() == 3 && source.shape[0] >= layer.size && source.shape[1] >= layer.size,
-         layer, in, "an image [height, width, channels] with sides of at least " +
-                        std::to_string(layer.size));
+  if (2 * layer.padding > layer.size)
+    fail(Exit::usage, "{}: layer '{}' (max_pool2d): expected padding of at most half the size {}, "
+         "got {}", layer.place, layer_name_, layer.size, layer.padding);
   Value out;
-  out.shape = {(source.shape[0] - layer.size) / stride + 1,
-               (source.shape[1] - layer.size) / stride + 1, source.shape[2]};
-  add_node(layer, MaxPool2d{layer.size, stride}, out);
+  out.shape = pooled(layer, in);
+  add_node(layer, MaxPool2d{layer.size, stride_of(layer), layer.padding}, out);
+}
+
+void GraphBuilder::avg_pool2d(const LayerConfig& layer, i64 in) {
+  Value out;
+  out.shape = pooled(layer, in);
+  add_node(layer, AvgPool2d{layer.size, stride_of(layer)}, out);
+}
+
+void GraphBuilder::global_avg_pool(const LayerConfig& layer, i64 in) {
+  expect(value(in).shape.size() == 3, layer, in, "an image [height, width, channels]");
+  Value out;
+  out.shape = {value(in).shape[2]};
+  add_node(layer, GlobalAvgPool{}, out);
 }
 
 void GraphBuilder::batch_norm(const LayerConfig& layer, i64 in) {
@@ -196,14 +223,33 @@ void GraphBuilder::combine(const LayerConfig& layer) {
   if (layer_in_.size() < 2 || (layer.kind == "dot" && layer_in_.size() != 2))
     fail(Exit::usage, "{}: layer '{}' ({}): expected {} values in from, got {}", layer.place,
          layer_name_, layer.kind, layer.kind == "dot" ? "two" : "at least two", layer_in_.size());
+  if (layer.kind == "dot") return dot(layer);
+  if (layer.kind == "add") return add(layer);
+  concat(layer);
+}
+
+void GraphBuilder::dot(const LayerConfig& layer) {
   Value out = value(layer_in_[0]);
-  if (layer.kind == "dot") {
-    for (i64 in : layer_in_)
-      expect(!value(in).integer && value(in).shape.size() == 1 && value(in).shape == out.shape,
-             layer, in, "two vectors of equal size, the first is " + to_string(out.shape));
-    out.shape = {1};
-    return add_node(layer, Dot{}, out);
+  for (i64 in : layer_in_)
+    expect(!value(in).integer && value(in).shape.size() == 1 && value(in).shape == out.shape,
+           layer, in, "two vectors of equal size, the first is " + to_string(out.shape));
+  out.shape = {1};
+  add_node(layer, Dot{}, out);
+}
+
+void GraphBuilder::add(const LayerConfig& layer) {
+  const Value out = value(layer_in_[0]);
+  for (i64 in : layer_in_) {
+    const Value& v = value(in);
+    expect(!v.integer && v.shape == out.shape && v.lengths == out.lengths && v.shrink == out.shrink,
+           layer, in, "numbers of the shape " + to_string(out.shape) + " of '" + out.name + "'" +
+                          (out.lengths >= 0 ? ", of the same sequence" : ""));
   }
+  add_node(layer, Add{activation_from(layer.activation)}, out);
+}
+
+void GraphBuilder::concat(const LayerConfig& layer) {
+  Value out = value(layer_in_[0]);
   i64 width = 0;
   for (i64 in : layer_in_) {
     const Value& v = value(in);

@@ -23,6 +23,8 @@ Activation* activation_of(Op& op) {
   if (auto* conv = std::get_if<Conv1d>(&op))
     return conv->max_over_time ? nullptr : &conv->activation;
   if (auto* conv = std::get_if<Conv2d>(&op)) return conv->pool ? nullptr : &conv->activation;
+  if (auto* norm = std::get_if<BatchNorm>(&op)) return &norm->activation;
+  if (auto* add = std::get_if<Add>(&op)) return &add->activation;
   return nullptr;
 }
 
@@ -41,7 +43,8 @@ bool absorb(Op& op, const Op& next) {
     return true;
   }
   const auto* pool = std::get_if<MaxPool2d>(&next);
-  if (auto* conv = std::get_if<Conv2d>(&op); conv && pool && pool->size == pool->stride) {
+  if (auto* conv = std::get_if<Conv2d>(&op); conv && pool && pool->size == pool->stride &&
+      pool->padding == 0) {
     conv->pool = pool->size;
     return true;
   }

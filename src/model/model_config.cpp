@@ -26,6 +26,9 @@ void bind_convolution(Binder& b, LayerConfig& c) {
     b.required("kernel", c.kernel, at_least(1), "Height and width of the window, in pixels.");
     b.key("stride", c.stride, at_least(1), "Pixels between windows.");
     b.key("padding", c.padding, at_least(0), "Zeros added on every side.");
+    b.key("groups", c.channel_groups, at_least(1),
+          "Groups of channels, each with its share of the filters.");
+    b.key("bias", c.bias, any(), "Adds a bias.");
   }
   b.key("activation", c.activation, activations(), "Applied to the result.");
 }
@@ -52,6 +55,8 @@ void bind_embedding(Binder& b, LayerConfig& c) {
 void bind_pool(Binder& b, LayerConfig& c) {
   b.key("size", c.size, at_least(1), "Height and width of the window, in pixels.");
   b.key("stride", c.pool_stride, at_least(0), "Pixels between windows; 0: size.");
+  if (c.kind == "max_pool2d")
+    b.key("padding", c.padding, at_least(0), "Pixels that windows may reach over each side.");
 }
 
 void bind_batch_norm(Binder& b, LayerConfig& c) {
@@ -64,15 +69,16 @@ void bind_batch_norm(Binder& b, LayerConfig& c) {
 void bind_layer(Binder& b, LayerConfig& c) {
   if (b.mode() == Binder::Mode::read) c.place = b.place();
   b.key("name", c.name, any(), "The layer's name; default: its kind and index.");
-  if (c.kind == "concat" || c.kind == "dot") {
+  if (c.kind == "concat" || c.kind == "dot" || c.kind == "add") {
     b.required("from", c.parts, any(), "The values to join.");
+    if (c.kind == "add") b.key("activation", c.activation, activations(), "Applied to the sum.");
     return;
   }
   b.key("from", c.from, any(), "The value it reads; default: the layer before.");
   if (c.kind == "embedding") bind_embedding(b, c);
   if (c.kind == "rnn" || c.kind == "lstm") bind_recurrent(b, c);
   if (c.kind == "conv1d" || c.kind == "conv2d") bind_convolution(b, c);
-  if (c.kind == "max_pool2d") bind_pool(b, c);
+  if (c.kind == "max_pool2d" || c.kind == "avg_pool2d") bind_pool(b, c);
   if (c.kind == "batch_norm") bind_batch_norm(b, c);
   if (c.kind == "dropout")
     b.key("rate", c.rate, below_one(), "Share of elements set to zero in training.");
@@ -97,7 +103,8 @@ void bind(Binder& b, InputConfig& c) {
 
 void bind(Binder& b, LayerConfig& c) {
   b.tagged({"embedding", "rnn", "lstm", "conv1d", "max_over_time", "conv2d", "max_pool2d",
-            "batch_norm", "dropout", "activation", "concat", "dot", "flatten", "dense"},
+            "avg_pool2d", "global_avg_pool", "batch_norm", "dropout", "activation", "concat", "dot",
+            "add", "flatten", "dense"},
            c.kind, "One layer.", [&](Binder& inner) { bind_layer(inner, c); });
 }
 

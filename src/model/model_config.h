@@ -27,18 +27,19 @@ struct LayerConfig {
   std::string kind = "dense";
   std::string name;                // empty: <kind><index>
   std::string from;                // empty: the layer before
-  std::vector<std::string> parts;  // concat, dot: their `from`
+  std::vector<std::string> parts;  // concat, dot, add: their `from`
   std::string units = "1";         // a number, or "classes": those of the target
   std::string activation = "none";
   std::string output = "last";     // rnn, lstm: last, every
   i64 layers = 1;
   i64 filters = 1, width = 1, kernel = 1, stride = 1, padding = 0;
+  i64 channel_groups = 1;          // conv2d
   i64 size = 2, pool_stride = 0;   // pool_stride 0: size
   i64 dim = 1;
   double init_scale = 1;
   bool sparse = true;
   bool bias = true;
-  i64 groups = 0;
+  i64 groups = 0;                  // batch_norm
   double momentum = 0.1, epsilon = 1e-5, rate = 0.5;
   std::string place;
 };

@@ -1,7 +1,7 @@
 // Ops as plain structs. Activations are channels-last: images [H, W, C], sequences [T, F]; every
 // value has an implicit leading dimension of rows. Weights are plain arrays, output first, channels
-// last: dense [out, in]; conv1d [out, width, in]; conv2d [out, kh, kw, in]; recurrent weight_ih
-// [gates*H, F], weight_hh [gates*H, H], bias [gates*H] (LSTM gates in the order i, f, g, o).
+// last: dense [out, in]; conv1d [out, width, in]; conv2d [out, kh, kw, in / groups]; recurrent
+// weight_ih [gates*H, F], weight_hh [gates*H, H], bias [gates*H] (LSTM gates in the order i, f, g, o).
 //
 // Ragged sequences are padded to [T, ...] with a length per row. A sequence op defines its result
 // by the valid steps alone, so that T never changes an answer:
@@ -33,27 +33,40 @@ enum class Cell : u8 { tanh, lstm };
 struct Recurrent { Cell cell = Cell::tanh; i64 units = 1; bool every_step = false; };
 struct Conv1d { i64 filters = 1, width = 1; Activation activation = Activation::none;
                 bool max_over_time = false; };                     // fused pool: output [filters]
+// Filter f reads the channels of group f / (filters / groups) alone: groups of consecutive filters
+// and channels (1: all). Zeros surround the image, `padding` wide. Without bias: one parameter.
 struct Conv2d { i64 filters = 1, kernel = 1, stride = 1, padding = 0;
                 Activation activation = Activation::none;
-                i64 pool = 0; };                                   // fused max pool pool x pool, 0: none
-struct MaxPool2d { i64 size = 2, stride = 2; };                    // floor, no padding
+                i64 pool = 0;                                      // fused max pool pool x pool, 0: none
+                i64 groups = 1;
+                bool bias = true; };
+// Windows start at -padding and are cut at the image's edge; sizes are rounded down. padding is at
+// most size / 2, so that no window is empty.
+struct MaxPool2d { i64 size = 2, stride = 2, padding = 0; };
+struct AvgPool2d { i64 size = 2, stride = 2; };                    // floor, no padding: mean of size^2
+struct GlobalAvgPool {};                                           // [H, W, C] -> [C]
 struct MaxOverTime {};
 // Per channel (last dimension), over rows and the other dimensions of a group of batch positions:
 // group of position p = p * groups / global_batch. Biased variance to normalise, unbiased in the
 // running one (Ioffe & Szegedy 2015). params: weight, bias [C]; running mean, variance [C].
-struct BatchNorm { double epsilon = 1e-5, momentum = 0.1; i64 groups = 0; };
+// The activation comes after it; its slope is taken from the result.
+struct BatchNorm { double epsilon = 1e-5, momentum = 0.1; i64 groups = 0;
+                   Activation activation = Activation::none; };
 struct Dropout { double rate = 0.5; };    // keyed by (seed, epoch, step-independent row id, layer)
 struct Activate { Activation activation = Activation::relu; };
 struct Concat {};                         // of the last dimension
 struct Dot {};                            // two inputs [F], [F] -> [1]: their inner product
+// The sum of two or more values of one shape (a value may come twice), then the activation.
+struct Add { Activation activation = Activation::none; };
 struct Flatten {};                        // [a, b, c] -> [a*b*c]
 enum class LossKind : u8 { mse, bce, cross_entropy };
 // in: prediction, target. mse: sum over elements of (p-t)^2 / elements of a row; bce: logits [1];
 // cross_entropy: logits [.., C] and i32 targets [..], negative = ignored. Sums of weight * value.
 struct Loss { LossKind kind = LossKind::mse; };
 
-using Op = std::variant<Ingest, Dense, Embedding, Recurrent, Conv1d, Conv2d, MaxPool2d, MaxOverTime,
-                        BatchNorm, Dropout, Activate, Concat, Dot, Flatten, Loss>;
+using Op = std::variant<Ingest, Dense, Embedding, Recurrent, Conv1d, Conv2d, MaxPool2d, AvgPool2d,
+                        GlobalAvgPool, MaxOverTime, BatchNorm, Dropout, Activate, Concat, Dot, Add,
+                        Flatten, Loss>;
 const char* kind_of(const Op& op);        // "dense", as in the YAML
 
 }  // namespace cohort

@@ -76,6 +76,19 @@ void add_pools(std::vector<OpCase>& all) {
   all.push_back(time);
   all.push_back({"max_pool2d", MaxPool2d{2, 2}, {{5, 7, 3}}, {2, 3, 3}, {}});
   all.push_back({"max_pool2d_overlap", MaxPool2d{3, 2}, {{7, 5, 2}}, {3, 2, 2}, {}});
+  OpCase padded{"max_pool2d_padding", MaxPool2d{3, 2, 1}, {{7, 6, 3}}, {4, 3, 3}, {}};
+  padded.accumulate = true;
+  all.push_back(padded);
+  all.push_back({"max_pool2d_padding_even", MaxPool2d{2, 1, 1}, {{3, 4, 5}}, {4, 5, 5}, {}});
+  all.push_back({"avg_pool2d", AvgPool2d{2, 2}, {{5, 7, 3}}, {2, 3, 3}, {}});
+  OpCase average{"avg_pool2d_overlap", AvgPool2d{3, 2}, {{7, 6, 5}}, {3, 2, 5}, {}};
+  average.accumulate = true;
+  all.push_back(average);
+  OpCase whole{"global_avg_pool", GlobalAvgPool{}, {{3, 5, 19}}, {19}, {}};
+  all.push_back(whole);
+  whole.name = "global_avg_pool_accumulate";
+  whole.accumulate = true;
+  all.push_back(whole);
 }
 
 void add_conv2d(std::vector<OpCase>& all) {
@@ -91,6 +104,32 @@ void add_conv2d(std::vector<OpCase>& all) {
   all.push_back(pooled);
 }
 
+// Groups, no bias, 1x1 and what ResNet is made of.
+void add_conv2d_of_residual_nets(std::vector<OpCase>& all) {
+  OpCase grouped{"conv2d_groups", Conv2d{6, 3, 1, 1, Activation::tanh, 0, 3, true}, {{5, 4, 9}},
+                 {5, 4, 6}, {{6, 3, 3, 3}, {6}}};
+  all.push_back(grouped);
+  grouped.name = "conv2d_groups_no_bias";
+  grouped.op = Conv2d{6, 3, 1, 1, Activation::none, 0, 3, false};
+  grouped.params = {{6, 3, 3, 3}};
+  grouped.accumulate = true;
+  all.push_back(grouped);
+  all.push_back({"conv2d_depthwise", Conv2d{10, 3, 2, 1, Activation::relu, 0, 5, true}, {{6, 7, 5}},
+                 {3, 4, 10}, {{10, 3, 3, 1}, {10}}});
+  all.push_back({"conv2d_pooled_no_bias", Conv2d{9, 3, 1, 0, Activation::relu, 2, 1, false},
+                 {{7, 8, 1}}, {2, 3, 9}, {{9, 3, 3, 1}}});
+  OpCase point{"conv2d_1x1", Conv2d{7, 1, 1, 0, Activation::none, 0, 1, false}, {{3, 5, 4}},
+               {3, 5, 7}, {{7, 1, 1, 4}}};
+  all.push_back(point);
+  point.name = "conv2d_1x1_accumulate";
+  point.accumulate = true;
+  all.push_back(point);
+  all.push_back({"conv2d_1x1_stride", Conv2d{7, 1, 2, 0, Activation::relu, 0, 1, true},
+                 {{5, 4, 3}}, {3, 2, 7}, {{7, 1, 1, 3}, {7}}});
+  all.push_back({"conv2d_7x7", Conv2d{4, 7, 2, 3, Activation::none, 0, 1, false}, {{9, 11, 3}},
+                 {5, 6, 4}, {{4, 7, 7, 3}}});
+}
+
 void add_batch_norm(std::vector<OpCase>& all) {
   const std::vector<Shape> params = {{3}, {3}, {3}, {3}};
   OpCase c{"batch_norm", BatchNorm{1e-5, 0.1, 0}, {{3}}, {3}, params};
@@ -104,6 +143,19 @@ void add_batch_norm(std::vector<OpCase>& all) {
   c.training = false;
   all.push_back(c);
   all.push_back({"batch_norm_image", BatchNorm{1e-3, 0.1, 1}, {{3, 2, 3}}, {3, 2, 3}, params});
+  const std::vector<Shape> wide = {{17}, {17}, {17}, {17}};
+  OpCase relu{"batch_norm_relu", BatchNorm{1e-5, 0.1, 2, Activation::relu}, {{2, 3, 17}}, {2, 3, 17},
+              wide};
+  relu.rows = 7, relu.valid = 6;
+  all.push_back(relu);
+  relu.name = "batch_norm_relu_evaluation";
+  relu.training = false;
+  all.push_back(relu);
+  OpCase steps{"batch_norm_tanh_steps", BatchNorm{1e-5, 0.1, 2, Activation::tanh}, {{4, 3}}, {4, 3},
+               params};
+  steps.lengths = {0, 1, 4, 3, 2};
+  steps.accumulate = true;
+  all.push_back(steps);
 }
 
 void add_pointwise(std::vector<OpCase>& all) {
@@ -122,6 +174,10 @@ void add_pointwise(std::vector<OpCase>& all) {
   all.push_back({"concat_steps", Concat{}, {{4, 3}, {4, 2}}, {4, 5}, {}});
   all.push_back({"dot", Dot{}, {{17}, {17}}, {1}, {}});
   all.push_back({"flatten", Flatten{}, {{3, 2, 5}}, {30}, {}});
+  all.push_back({"add", Add{}, {{3, 5}, {3, 5}}, {3, 5}, {}});
+  OpCase sum{"add_relu", Add{Activation::relu}, {{3, 2, 11}, {3, 2, 11}, {3, 2, 11}}, {3, 2, 11}, {}};
+  sum.accumulate = true;
+  all.push_back(sum);
 }
 
 void add_losses(std::vector<OpCase>& all) {
@@ -156,6 +212,7 @@ std::vector<OpCase> op_cases() {
   add_conv1d(all);
   add_pools(all);
   add_conv2d(all);
+  add_conv2d_of_residual_nets(all);
   add_batch_norm(all);
   add_pointwise(all);
   add_losses(all);

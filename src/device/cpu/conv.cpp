@@ -1,4 +1,5 @@
-// Convolutions as one GEMM per row over its unfolded taps; conv1d is the case of one column. A
+// Convolutions as one GEMM per row and group over its unfolded taps; conv1d is the case of one
+// column, and 1x1 without stride is the input as it lies. A
 // fused max pool keeps the place of each maximum (i32) for the backward pass. Common fused cases
 // have files of their own.
 #include "device/cpu/conv_impl.h"
@@ -12,8 +13,16 @@ struct Window {
   i64 height, width, channels, out_height, out_width, filters;
   i64 kernel_h, kernel_w, stride, pad_h, pad_w;
   i64 pool;                    // 0: none
+  i64 groups = 1;
+  bool bias = true;
   i64 places() const { return out_height * out_width; }
-  i64 taps() const { return kernel_h * kernel_w * channels; }
+  i64 seen() const { return channels / groups; }   // channels that a filter reads
+  i64 taps() const { return kernel_h * kernel_w * seen(); }
+  i64 filters_of_group() const { return filters / groups; }
+  i64 weights_of_group() const { return filters_of_group() * taps(); }
+  bool plain() const {
+    return kernel_h * kernel_w == 1 && stride == 1 && pad_h == 0 && groups == 1 && !is_ragged(c, 0);
+  }
   i64 outputs() const {
     return pool == 0 ? places() : (out_height / pool) * (out_width / pool);
   }
@@ -40,7 +49,7 @@ Window window_of(const Call& c, const Conv2d& op) {
   const Shape& in = c.in[0].shape;
   const auto extent = [&](i64 n) { return (n + 2 * op.padding - op.kernel) / op.stride + 1; };
   return {c, op.activation, in[1], in[2], in[3], extent(in[1]), extent(in[2]), op.filters,
-          op.kernel, op.kernel, op.stride, op.padding, op.padding, op.pool};
+          op.kernel, op.kernel, op.stride, op.padding, op.padding, op.pool, op.groups, op.bias};
 }
 
 struct Buffers {
@@ -54,30 +63,33 @@ struct Buffers {
   }
 };
 
-// use(offset in the unfolded row, offset in the input row or -1) for each tap of `channels` values.
+// use(offset in the unfolded row, offset in the input row or -1) for each tap of seen() values.
 template <class Use>
-void each_tap(const Window& w, i64 r, i64 places, Use use) {
+void each_tap(const Window& w, i64 r, i64 group, i64 places, Use use) {
   const i64 end = w.valid_height(r);
   i64 to = 0;
   for (i64 p = 0; p < places; ++p)
     for (i64 a = 0; a < w.kernel_h; ++a)
-      for (i64 b = 0; b < w.kernel_w; ++b, to += w.channels) {
+      for (i64 b = 0; b < w.kernel_w; ++b, to += w.seen()) {
         const i64 y = p / w.out_width * w.stride + a - w.pad_h;
         const i64 x = p % w.out_width * w.stride + b - w.pad_w;
         const bool inside = y >= 0 && y < end && x >= 0 && x < w.width;
-        use(to, inside ? (y * w.width + x) * w.channels : -1);
+        use(to, inside ? (y * w.width + x) * w.channels + group * w.seen() : -1);
       }
 }
 
-void unfold(const Window& w, i64 r, i64 places, float* to) {
+// The taps [places, taps] of a group: unfolded to `to`, or where they lie.
+const float* unfold(const Window& w, i64 r, i64 group, i64 places, float* to) {
   const float* in = real(w.c.in[0]) + r * w.height * w.width * w.channels;
-  each_tap(w, r, places, [&](i64 at, i64 from) {
-    const auto bytes = static_cast<std::size_t>(w.channels) * sizeof(float);
+  if (w.plain()) return in;
+  each_tap(w, r, group, places, [&](i64 at, i64 from) {
+    const auto bytes = static_cast<std::size_t>(w.seen()) * sizeof(float);
     if (from < 0)
       std::memset(to + at, 0, bytes);
     else
       std::memcpy(to + at, in + from, bytes);
   });
+  return to;
 }
 
 // The place, among all of the map, of the greatest result of `filter` in pool cell q.
@@ -110,11 +122,12 @@ void convolve(Context& x, const Window& w) {
     for (i64 r = first; r < end; ++r) {
       const i64 valid = w.valid_places(r);
       float* map = w.pool ? s.map : real(w.c.out[0]) + r * w.places() * w.filters;
-      unfold(w, r, valid, s.unfolded);
-      gemm({.b_t = true, .m = valid, .n = w.filters, .k = w.taps(), .a = s.unfolded,
-            .lda = w.taps(), .b = real(w.c.param[0]), .ldb = w.taps(), .c = map,
-            .ldc = w.filters});
-      x.kernels.add_bias(map, real(w.c.param[1]), valid, w.filters);
+      for (i64 g = 0; g < w.groups; ++g)
+        gemm({.b_t = true, .m = valid, .n = w.filters_of_group(), .k = w.taps(),
+              .a = unfold(w, r, g, valid, s.unfolded), .lda = w.taps(),
+              .b = real(w.c.param[0]) + g * w.weights_of_group(), .ldb = w.taps(),
+              .c = map + g * w.filters_of_group(), .ldc = w.filters});
+      if (w.bias) x.kernels.add_bias(map, real(w.c.param[1]), valid, w.filters);
       activate(x, w.activation, map, valid * w.filters);
       if (w.pool)
         pool_row(w, map, r);
@@ -140,20 +153,31 @@ void row_gradient(Context& x, const Window& w, i64 r, i64 valid, float* map) {
   }
 }
 
+struct GroupOfRow { i64 row, group, places; const float* d_map; };
+
+void input_gradient(Context& x, const Window& w, const Buffers& s, const GroupOfRow& at) {
+  float* d_in = real(w.c.d_in[0]) + at.row * w.height * w.width * w.channels;
+  gemm({.m = at.places, .n = w.taps(), .k = w.filters_of_group(), .a = at.d_map, .lda = w.filters,
+        .b = real(w.c.param[0]) + at.group * w.weights_of_group(), .ldb = w.taps(),
+        .beta = w.plain() ? 1.0f : 0.0f, .c = w.plain() ? d_in : s.d_unfolded, .ldc = w.taps()});
+  if (w.plain()) return;
+  each_tap(w, at.row, at.group, at.places, [&](i64 from, i64 to) {
+    if (to >= 0) x.kernels.add(d_in + to, s.d_unfolded + from, w.seen());
+  });
+}
+
 void row_backward(Context& x, const Window& w, const Buffers& s, i64 r) {
   const i64 valid = w.valid_places(r);
   row_gradient(x, w, r, valid, s.map);
-  unfold(w, r, valid, s.unfolded);
-  gemm({.a_t = true, .m = w.filters, .n = w.taps(), .k = valid, .a = s.map, .lda = w.filters,
-        .b = s.unfolded, .ldb = w.taps(), .beta = 1, .c = s.d_weight, .ldc = w.taps()});
-  for (i64 p = 0; p < valid; ++p) x.kernels.add(s.d_bias, s.map + p * w.filters, w.filters);
-  if (!w.c.d_in[0].data) return;
-  gemm({.m = valid, .n = w.taps(), .k = w.filters, .a = s.map, .lda = w.filters,
-        .b = real(w.c.param[0]), .ldb = w.taps(), .c = s.d_unfolded, .ldc = w.taps()});
-  float* d_in = real(w.c.d_in[0]) + r * w.height * w.width * w.channels;
-  each_tap(w, r, valid, [&](i64 at, i64 to) {
-    if (to >= 0) x.kernels.add(d_in + to, s.d_unfolded + at, w.channels);
-  });
+  for (i64 p = 0; w.bias && p < valid; ++p)
+    x.kernels.add(s.d_bias, s.map + p * w.filters, w.filters);
+  for (i64 g = 0; g < w.groups; ++g) {
+    const float* d_map = s.map + g * w.filters_of_group();
+    gemm({.a_t = true, .m = w.filters_of_group(), .n = w.taps(), .k = valid, .a = d_map,
+          .lda = w.filters, .b = unfold(w, r, g, valid, s.unfolded), .ldb = w.taps(), .beta = 1,
+          .c = s.d_weight + g * w.weights_of_group(), .ldc = w.taps()});
+    if (w.c.d_in[0].data) input_gradient(x, w, s, {r, g, valid, d_map});
+  }
 }
 
 void convolve_back(Context& x, const Window& w) {
@@ -169,7 +193,7 @@ void convolve_back(Context& x, const Window& w) {
   });
   const Buffers s(w, 0);
   reduce_parts(x, real(w.c.d_param[0]), w.filters * w.taps(), s.d_weight, w.part_size());
-  reduce_parts(x, real(w.c.d_param[1]), w.filters, s.d_bias, w.part_size());
+  if (w.bias) reduce_parts(x, real(w.c.d_param[1]), w.filters, s.d_bias, w.part_size());
 }
 
 Needs needs_of(const Window& w, i64 threads) {

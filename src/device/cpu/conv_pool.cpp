@@ -53,7 +53,8 @@ void input_gradient(const Fused& t, i64 r, const float* d) {
 
 bool is_conv_pool(const Call& c, const Conv2d& op) {
   const Shape& in = c.in[0].shape;
-  return op.kernel == 3 && op.stride == 1 && op.padding == 0 && op.pool == 2 && in[3] <= 4;
+  return op.kernel == 3 && op.stride == 1 && op.padding == 0 && op.pool == 2 && in[3] <= 4 &&
+         op.groups == 1 && op.bias;
 }
 
 Needs conv_pool_needs(const Call& c, const Conv2d& op, i64 threads) {

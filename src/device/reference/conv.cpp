@@ -14,6 +14,8 @@ struct Window {
   i64 out_height, out_width, filters;
   i64 kernel_h, kernel_w, stride, padding;
   bool sequence;
+  i64 groups = 1;
+  bool bias = true;
 
   i64 places() const { return out_height * out_width; }
   // Valid output places of row r.
@@ -35,19 +37,20 @@ struct Window {
         const i64 y = p / out_width * stride + a - padding;
         const i64 x = p % out_width * stride + b - (sequence ? 0 : padding);
         if (y < 0 || y >= valid_height(r) || x < 0 || x >= width) continue;
-        const i64 from = ((r * height + y) * width + x) * channels;
-        const i64 tap = ((filter * kernel_h + a) * kernel_w + b) * channels;
-        for (i64 k = 0; k < channels; ++k) use(tap + k, from + k);
+        const i64 seen = channels / groups, group = filter / (filters / groups);
+        const i64 from = ((r * height + y) * width + x) * channels + group * seen;
+        const i64 tap = ((filter * kernel_h + a) * kernel_w + b) * seen;
+        for (i64 k = 0; k < seen; ++k) use(tap + k, from + k);
       }
     }
   }
   double result(i64 r, i64 p, i64 filter, Activation activation) const {
-    double sum = real(c.param[1])[filter];
+    double sum = bias ? real(c.param[1])[filter] : 0;
     taps(r, p, filter, [&](i64 w, i64 x) { sum += real(c.param[0])[w] * real(c.in[0])[x]; });
     return activate(activation, sum);
   }
   void send_back(i64 r, i64 p, i64 filter, double g) const {
-    real(c.d_param[1])[filter] += g;
+    if (bias) real(c.d_param[1])[filter] += g;
     taps(r, p, filter, [&](i64 w, i64 x) {
       real(c.d_param[0])[w] += g * real(c.in[0])[x];
       if (c.d_in[0].data) real(c.d_in[0])[x] += g * real(c.param[0])[w];
@@ -64,7 +67,7 @@ Window window_of(const Call& c, const Conv2d& op) {
   const Shape& in = c.in[0].shape;
   const auto extent = [&](i64 n) { return (n + 2 * op.padding - op.kernel) / op.stride + 1; };
   return {c, in[1], in[2], in[3], extent(in[1]), extent(in[2]), op.filters,
-          op.kernel, op.kernel, op.stride, op.padding, false};
+          op.kernel, op.kernel, op.stride, op.padding, false, op.groups, op.bias};
 }
 
 // The first place of the largest result, among `count` places given by place(k).
