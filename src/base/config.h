@@ -136,6 +136,12 @@ class Binder {
   void tagged(const std::vector<std::string>& tags, std::string& tag, const std::string& doc,
               const std::function<void(Binder&)>& bind_inner);
 
+  // A list of one-key maps whose items may be {use: {block: NAME, ...}}: read mode replaces them in
+  // `list` by the items of the map `blocks`, before list() reads it (see config_blocks.cpp); describe
+  // mode documents `blocks`, and describe_use() the keys of a use.
+  void expand_blocks(const std::string& blocks, const std::string& list);
+  void describe_use();
+
   // Fails at this node (or at its key `name`): "file:line:column: path: message".
   [[noreturn]] void error(const std::string& message, const std::string& name = "") const;
   // "file:line:column" of this node, for errors found later (shape inference).
@@ -143,6 +149,7 @@ class Binder {
   bool has(const std::string& name) const;  // read mode: the file has this key
 
  private:
+  friend class BlockExpander;
   struct Impl;
   explicit Binder(std::shared_ptr<Impl> impl);
   static Binder reader(const Document& document);

@@ -67,6 +67,7 @@ void bind_batch_norm(Binder& b, LayerConfig& c) {
 }
 
 void bind_layer(Binder& b, LayerConfig& c) {
+  if (c.kind == "use") return b.describe_use();   // written out before layers are read
   if (b.mode() == Binder::Mode::read) c.place = b.place();
   b.key("name", c.name, any(), "The layer's name; default: its kind and index.");
   if (c.kind == "concat" || c.kind == "dot" || c.kind == "add") {
@@ -104,7 +105,7 @@ void bind(Binder& b, InputConfig& c) {
 void bind(Binder& b, LayerConfig& c) {
   b.tagged({"embedding", "rnn", "lstm", "conv1d", "max_over_time", "conv2d", "max_pool2d",
             "avg_pool2d", "global_avg_pool", "batch_norm", "dropout", "activation", "concat", "dot",
-            "add", "flatten", "dense"},
+            "add", "flatten", "dense", "use"},
            c.kind, "One layer.", [&](Binder& inner) { bind_layer(inner, c); });
 }
 
@@ -118,6 +119,7 @@ void bind(Binder& b, LossConfig& c) {
 
 void bind(Binder& b, ModelConfig& c) {
   b.named("inputs", c.inputs, "Values read from the shard set.");
+  b.expand_blocks("blocks", "layers");
   b.list("layers", c.layers, "The layers, each a map of one key.");
   b.group("loss", c.loss, "The loss.");
 }
