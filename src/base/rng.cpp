@@ -5,37 +5,16 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/philox.h"
 
 namespace cohort {
-namespace {
-
-struct Product {
-  u32 high, low;
-};
-Product multiply(u32 a, u32 b) {
-  const u64 p = static_cast<u64>(a) * b;
-  return {static_cast<u32>(p >> 32), static_cast<u32>(p)};
-}
-
-}  // namespace
 
 Philox philox(u64 key, u64 counter_high, u64 counter_low) {
-  Philox c{static_cast<u32>(counter_low), static_cast<u32>(counter_low >> 32),
-           static_cast<u32>(counter_high), static_cast<u32>(counter_high >> 32)};
-  u32 k0 = static_cast<u32>(key), k1 = static_cast<u32>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const Product a = multiply(0xD2511F53u, c[0]), b = multiply(0xCD9E8D57u, c[2]);
-    c = {b.high ^ c[1] ^ k0, b.low, a.high ^ c[3] ^ k1, a.low};
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return c;
+  const PhiloxBlock b = philox_block(key, counter_high, counter_low);
+  return {b.word[0], b.word[1], b.word[2], b.word[3]};
 }
 
-u64 mix_key(u64 a, u64 b) {
-  const Philox p = philox(a, 0x636F686F7274ull, b);
-  return (static_cast<u64>(p[1]) << 32) | p[0];
-}
+u64 mix_key(u64 a, u64 b) { return mix_keys(a, b); }
 
 u64 name_key(std::string_view name) { return hash_text(name); }
 
