@@ -290,11 +290,12 @@ class BlockExpander {
     auto copy = std::make_shared<Node>(node);
     for (NodePtr& item : copy->items) item = substituted(*item, scope);
     for (auto& [key, value] : copy->entries) value = substituted(*value, scope);
-    if (scope.top() || node.kind != Node::Kind::scalar || node.quoted || node.scalar[0] != '$')
+    if (scope.top() || node.kind != Node::Kind::scalar || node.scalar[0] != '$')
       return copy;
     const std::vector<std::string> factors = split(node.scalar, '*');
     if (factors.size() > 1) {
       copy->scalar = std::to_string(product(factors, node, scope));
+      copy->quoted = false;
       return copy;
     }
     const NodePtr value = argument(node.scalar, node, scope);

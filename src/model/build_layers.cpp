@@ -23,6 +23,11 @@ Param uniform(const std::string& name, const Shape& shape, i64 fan_in, bool deca
   return param;
 }
 
+Cell cell_from(const std::string& kind) {
+  if (kind == "lstm") return Cell::lstm;
+  return kind == "gru" ? Cell::gru : Cell::tanh;
+}
+
 i64 stride_of(const LayerConfig& pool) { return pool.pool_stride ? pool.pool_stride : pool.size; }
 
 }  // namespace
@@ -65,7 +70,8 @@ void GraphBuilder::add_layer(const LayerConfig& layer, i64 index) {
   layer_in_ = {in};
   if (layer.kind == "embedding") return embedding(layer, in);
   expect(!value(in).integer, layer, in, "numbers (ids go through an embedding first)");
-  if (layer.kind == "rnn" || layer.kind == "lstm") return recurrent(layer, in);
+  if (layer.kind == "rnn" || layer.kind == "lstm" || layer.kind == "gru")
+    return recurrent(layer, in);
   if (layer.kind == "conv1d") return conv1d(layer, in);
   if (layer.kind == "max_over_time") return max_over_time(layer, in);
   if (layer.kind == "conv2d") return conv2d(layer, in);
@@ -98,8 +104,8 @@ void GraphBuilder::recurrent(const LayerConfig& layer, i64 in) {
   expect(value(in).shape.size() == 2, layer, in, "a sequence [steps, features]");
   const std::string name = layer_name_;
   const i64 units = units_of(layer);
-  const bool lstm = layer.kind == "lstm";
-  const i64 gates = (lstm ? 4 : 1) * units;
+  const Cell cell = cell_from(layer.kind);
+  const i64 gates = gates_of(cell) * units;
   for (i64 k = 0; k < layer.layers; ++k) {
     const bool final_layer = k + 1 == layer.layers;
     layer_name_ = final_layer ? name : name + "." + std::to_string(k);
@@ -107,12 +113,12 @@ void GraphBuilder::recurrent(const LayerConfig& layer, i64 in) {
     layer_params_ = {
         add_param(uniform(layer_name_ + ".weight_ih", {gates, source.shape[1]}, units, true)),
         add_param(uniform(layer_name_ + ".weight_hh", {gates, units}, units, true)),
-        add_param(uniform(layer_name_ + ".bias", {gates}, units, false))};
+        add_param(uniform(layer_name_ + ".bias", {biases_of(cell) * units}, units, false))};
     const bool every = !final_layer || layer.output == "every";
     Value out = source;
     out.shape = every ? Shape{source.shape[0], units} : Shape{units};
     if (!every) out.lengths = -1, out.shrink = 0;
-    add_node(layer, Recurrent{lstm ? Cell::lstm : Cell::tanh, units, every}, out);
+    add_node(layer, Recurrent{cell, units, every}, out);
     layer_in_ = {last_};
   }
 }

@@ -77,7 +77,7 @@ void bind_layer(Binder& b, LayerConfig& c) {
   }
   b.key("from", c.from, any(), "The value it reads; default: the layer before.");
   if (c.kind == "embedding") bind_embedding(b, c);
-  if (c.kind == "rnn" || c.kind == "lstm") bind_recurrent(b, c);
+  if (c.kind == "rnn" || c.kind == "lstm" || c.kind == "gru") bind_recurrent(b, c);
   if (c.kind == "conv1d" || c.kind == "conv2d") bind_convolution(b, c);
   if (c.kind == "max_pool2d" || c.kind == "avg_pool2d") bind_pool(b, c);
   if (c.kind == "batch_norm") bind_batch_norm(b, c);
@@ -103,7 +103,7 @@ void bind(Binder& b, InputConfig& c) {
 }
 
 void bind(Binder& b, LayerConfig& c) {
-  b.tagged({"embedding", "rnn", "lstm", "conv1d", "max_over_time", "conv2d", "max_pool2d",
+  b.tagged({"embedding", "rnn", "lstm", "gru", "conv1d", "max_over_time", "conv2d", "max_pool2d",
             "avg_pool2d", "global_avg_pool", "batch_norm", "dropout", "activation", "concat", "dot",
             "add", "flatten", "dense", "use"},
            c.kind, "One layer.", [&](Binder& inner) { bind_layer(inner, c); });

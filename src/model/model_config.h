@@ -30,7 +30,7 @@ struct LayerConfig {
   std::vector<std::string> parts;  // concat, dot, add: their `from`
   std::string units = "1";         // a number, or "classes": those of the target
   std::string activation = "none";
-  std::string output = "last";     // rnn, lstm: last, every
+  std::string output = "last";     // rnn, lstm, gru: last, every
   i64 layers = 1;
   i64 filters = 1, width = 1, kernel = 1, stride = 1, padding = 0;
   i64 channel_groups = 1;          // conv2d

@@ -10,8 +10,8 @@ const char* kind_of(const Op& op) {
       "max_pool2d", "avg_pool2d",      "global_avg_pool", "max_over_time", "batch_norm", "dropout",
       "activation", "concat",          "dot",           "add",        "flatten", "loss"};
   static_assert(std::size(names) == std::variant_size_v<Op>);
-  if (const auto* cell = std::get_if<Recurrent>(&op); cell && cell->cell == Cell::lstm)
-    return "lstm";
+  if (const auto* cell = std::get_if<Recurrent>(&op); cell && cell->cell != Cell::tanh)
+    return cell->cell == Cell::lstm ? "lstm" : "gru";
   return names[op.index()];
 }
 

@@ -1,7 +1,8 @@
 // Ops as plain structs. Activations are channels-last: images [H, W, C], sequences [T, F]; every
 // value has an implicit leading dimension of rows. Weights are plain arrays, output first, channels
 // last: dense [out, in]; conv1d [out, width, in]; conv2d [out, kh, kw, in / groups]; recurrent
-// weight_ih [gates*H, F], weight_hh [gates*H, H], bias [gates*H] (LSTM gates in the order i, f, g, o).
+// weight_ih [gates*H, F], weight_hh [gates*H, H], bias [gates*H] (LSTM gates in the order i, f, g, o;
+// GRU gates r, z, n, and four biases: see Recurrent).
 //
 // Ragged sequences are padded to [T, ...] with a length per row. A sequence op defines its result
 // by the valid steps alone, so that T never changes an answer:
@@ -27,9 +28,14 @@ enum class Activation : u8 { none, relu, tanh, sigmoid };
 struct Ingest { double scale = 1; std::vector<double> mean, inv_std; };
 struct Dense { i64 units = 1; bool bias = true; Activation activation = Activation::none; };
 struct Embedding { i64 rows = 0, dim = 0; bool sparse = true; };   // params: weight [rows, dim]
-enum class Cell : u8 { tanh, lstm };
+enum class Cell : u8 { tanh, lstm, gru };
+inline i64 gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+inline i64 biases_of(Cell cell) { return cell == Cell::gru ? 4 : gates_of(cell); }
 // h_t = tanh(W_hh h_{t-1} + W_ih x_t + b); LSTM: c = f*c + i*g, h = o*tanh(c) (Hochreiter 1997,
-// forget gate by Gers 2000, no peepholes).
+// forget gate by Gers 2000, no peepholes). GRU as PyTorch and cuDNN have it (Cho et al. 2014 with
+// the reset after the product): r, z = sigmoid(W x + W h + b), n = tanh(W_in x + b_in + r * (W_hn h +
+// b_hn)), h = (1 - z) * n + z * h. Its bias [4*H] is b_r, b_z, b_in, b_hn: elsewhere b_r and b_z are
+// the sums of two, so PyTorch's bias_ih is [b_r, b_z, b_in] with bias_hh [0, 0, b_hn].
 struct Recurrent { Cell cell = Cell::tanh; i64 units = 1; bool every_step = false; };
 struct Conv1d { i64 filters = 1, width = 1; Activation activation = Activation::none;
                 bool max_over_time = false; };                     // fused pool: output [filters]

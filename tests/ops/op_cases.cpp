@@ -30,13 +30,13 @@ void add_embedding(std::vector<OpCase>& all) {
 }
 
 void add_recurrent(std::vector<OpCase>& all) {
-  for (const Cell cell : {Cell::tanh, Cell::lstm}) {
+  for (const Cell cell : {Cell::tanh, Cell::lstm, Cell::gru}) {
     for (const bool every : {false, true}) {
-      const i64 gates = cell == Cell::lstm ? 4 : 1, units = 3;
-      const std::string name = std::string(cell == Cell::lstm ? "lstm" : "rnn") +
+      const i64 gates = gates_of(cell), units = 3;
+      const std::string name = std::string(kind_of(Recurrent{cell})) +
                                (every ? "_every" : "_last");
       OpCase c{name, Recurrent{cell, units, every}, {{4, 5}}, every ? Shape{4, 3} : Shape{3},
-               {{gates * units, 5}, {gates * units, units}, {gates * units}}};
+               {{gates * units, 5}, {gates * units, units}, {biases_of(cell) * units}}};
       all.push_back(c);
       c.name += "_ragged";
       c.lengths = {0, 1, 4, 3, 2};

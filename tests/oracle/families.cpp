@@ -46,8 +46,8 @@ OptimizerConfig rule(const std::string& name, double decay, double clip) {
 }
 
 Family behavior(const std::string& kind) {
-  const std::string layer =
-      kind == "rnn" ? "rnn: {from: events, units: 5}" : "lstm: {from: events, units: 4, layers: 2}";
+  const std::string layer = kind == "lstm" ? "lstm: {from: events, units: 4, layers: 2}"
+                                           : kind + ": {from: events, units: 5}";
   return {"behavior-" + kind,
           "inputs: {events: {normalize: standard}}\n"
           "layers:\n"
@@ -156,10 +156,52 @@ Family image() {
           optimizer};
 }
 
+// Every size is small and odd. Blocks as in image-resnet50.yaml, with groups of channels.
+Family residual() {
+  const std::string norm = "batch_norm: {groups: 3}\n", relu = "activation: {kind: relu}\n";
+  const auto branch = [&](const std::string& stride) {
+    return "      - conv2d: {filters: $filters, kernel: 1, bias: false}\n      - " + norm +
+           "      - " + relu + "      - conv2d: {filters: $filters, kernel: 3, stride: " + stride +
+           ", padding: 1, groups: 2, bias: false}\n      - " + norm + "      - " + relu +
+           "      - conv2d: {filters: $filters*2, kernel: 1, bias: false}\n"
+           "      - batch_norm: {name: branch, groups: 3}\n";
+  };
+  Field image;
+  image.name = "image";
+  image.dtype = DType::u8;
+  image.shape = {7, 6, 2};
+  return {"image-resnet",
+          "inputs: {image: {scale: 0.00392156862745098}}\n"
+          "blocks:\n"
+          "  same:\n    parameters: [filters]\n    layers:\n" +
+              branch("1") +
+              "      - add: {from: [branch, input], activation: relu}\n"
+              "  first:\n    parameters: [filters, stride]\n    layers:\n" +
+              branch("$stride") +
+              "      - conv2d: {from: input, filters: $filters*2, kernel: 1, stride: $stride, "
+              "bias: false}\n"
+              "      - batch_norm: {name: shortcut, groups: 3}\n"
+              "      - add: {from: [branch, shortcut], activation: relu}\n"
+              "layers:\n"
+              "  - conv2d: {from: image, filters: 4, kernel: 3, padding: 1, bias: false}\n"
+              "  - batch_norm: {groups: 2}\n"
+              "  - activation: {kind: relu}\n"
+              "  - max_pool2d: {size: 3, stride: 1, padding: 1}\n"
+              "  - avg_pool2d: {size: 2, stride: 1}\n"
+              "  - use: {block: first, name: a, with: {filters: 2, stride: 2}}\n"
+              "  - use: {block: same, name: b, repeat: 2, with: {filters: 2}}\n"
+              "  - global_avg_pool: {}\n"
+              "  - dropout: {rate: 0.2}\n"
+              "  - dense: {units: classes}\n"
+              "loss: {cross_entropy: {target: label}}\n",
+          {image, ids("label", 4)},
+          rule("sgd", 0.001, 0)};
+}
+
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
-      behavior("rnn"), behavior("lstm"), next_event(),     two_tower(),
-      mlp(),           sentiment(true),  sentiment(false), image()};
+      behavior("rnn"), behavior("lstm"),  behavior("gru"), next_event(), two_tower(), mlp(),
+      sentiment(true), sentiment(false), image(),         residual()};
   return all;
 }
 
@@ -213,9 +255,13 @@ Family with_batch_norm(const std::string& name) {
 
 Family without_batch_norm(const std::string& name) {
   Family family = with_batch_norm(name);
-  for (auto at = family.model.find("  - batch_norm"); at != std::string::npos;
-       at = family.model.find("  - batch_norm"))
-    family.model.erase(at, family.model.find('\n', at) + 1 - at);
+  std::string& text = family.model;
+  const std::string norm = "batch_norm: {", groups = "groups: ";
+  for (auto at = text.find(norm); at != std::string::npos; at = text.find(norm)) {
+    text.replace(at, norm.size(), "activation: {");
+    const auto key = text.find(groups, at);
+    text.replace(key, text.find('}', key) - key, "kind: none");
+  }
   return family;
 }
 

@@ -24,6 +24,7 @@ class Case:
         self.g = torch.Generator().manual_seed(seed)
         self.fields, self.data, self.params, self.sparse = [], {}, {}, set()
         self.padding, self.training, self.running, self.sums = 0, True, {}, {}
+        self.blocks = {}
 
     def field(self, name, dtype, shape, values, classes=0, ragged=False):
         self.fields.append(dict(name=name, dtype=dtype, shape=shape, classes=classes,
@@ -74,6 +75,20 @@ def recurrent(case, layer, x, lstm):
     return torch.stack(states, dim=1)
 
 
+def gru(case, layer, x):
+    """Every state. PyTorch adds two biases to r and z, here their sum is one."""
+    units = case[layer + ".weight_hh"].shape[1]
+    bias = case[layer + ".bias"]
+    bias_hh = torch.cat([torch.zeros(2 * units), bias[3 * units:]])
+    h = torch.zeros(x.shape[0], units)
+    states = []
+    for t in range(x.shape[1]):
+        h = torch.gru_cell(x[:, t], h, case[layer + ".weight_ih"], case[layer + ".weight_hh"],
+                           bias[:3 * units], bias_hh)
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
 def recurrent_params(case, layer, gates, units, features):
     case.param(layer + ".weight_ih", gates * units, features)
     case.param(layer + ".weight_hh", gates * units, units)
@@ -90,17 +105,18 @@ def dense(case, layer, x):
 
 
 def behavior(kind):
-    lstm = kind == "lstm"
     case = Case("behavior-" + kind, [{kind: dict(name="r", units=5)},
                                      {"dense": dict(name="d", units=1)}],
                 {"mse": dict(target="target")}, {"events": {}}, 1)
     x = case.field("events", "float32", [3], case.real(ROWS, STEPS, 3), ragged=True)
     y = case.field("target", "float32", [1], case.real(ROWS, 1))
-    recurrent_params(case, "r", 4 if lstm else 1, 5, 3)
+    recurrent_params(case, "r", dict(rnn=1, lstm=4, gru=3)[kind], 5, 3)
+    if kind == "gru":
+        case.param("r.bias", 4 * 5)
     dense_params(case, "d", 1, 5)
 
     def run():
-        states = recurrent(case, "r", x, lstm)
+        states = gru(case, "r", x) if kind == "gru" else recurrent(case, "r", x, kind == "lstm")
         out = dense(case, "d", states[torch.arange(ROWS), torch.tensor(LENGTHS) - 1])
         return out, F.mse_loss(out, y, reduction="sum"), ROWS
     return case, run
@@ -321,6 +337,88 @@ def norm_image():
     return case, run
 
 
+def conv(case, layer, x, stride=1, padding=0, groups=1):
+    """x [ROWS, C, H, W]."""
+    return F.conv2d(x, case[layer + ".weight"].permute(0, 3, 1, 2), None, stride, padding,
+                    groups=groups)
+
+
+def norm(case, layer, x, options):
+    x = x.permute(0, 2, 3, 1)
+    return batch_norm(case, layer, x, options, torch.ones(x.shape[:3]) > 0).permute(0, 3, 1, 2)
+
+
+def resnet_model():
+    """A basic block that halves the size, then a bottleneck with groups twice."""
+    def conv2d(filters, kernel, **more):
+        return {"conv2d": dict(filters=filters, kernel=kernel, bias=False, **more)}
+    normal, relu = {"batch_norm": dict(groups=2)}, {"activation": dict(kind="relu")}
+    branch = {"batch_norm": dict(name="branch", groups=2)}
+    basic = [conv2d("$filters", 3, stride=2, padding=1), normal, relu,
+             conv2d("$filters", 3, padding=1), branch,
+             {"conv2d": {"from": "input", "filters": "$filters", "kernel": 1, "stride": 2,
+                         "bias": False}},
+             {"batch_norm": dict(name="shortcut", groups=2)},
+             {"add": {"from": ["branch", "shortcut"], "activation": "relu"}}]
+    bottleneck = [conv2d("$filters", 1), normal, relu,
+                  conv2d("$filters", 3, padding=1, groups=2), normal, relu,
+                  conv2d("$filters*3", 1), branch,
+                  {"add": {"from": ["branch", "input"], "activation": "relu"}}]
+    blocks = dict(basic=dict(parameters=["filters"], layers=basic),
+                  bottleneck=dict(parameters=["filters"], layers=bottleneck))
+    layers = [{"conv2d": {"name": "stem", "from": "image", "filters": 4, "kernel": 3, "padding": 1,
+                          "bias": False}}, {"batch_norm": dict(name="n", groups=2)}, relu,
+              {"max_pool2d": dict(size=3, stride=2, padding=1)},
+              {"use": {"block": "basic", "name": "a", "with": {"filters": 6}}},
+              {"use": {"block": "bottleneck", "name": "b", "repeat": 2, "with": {"filters": 2}}},
+              {"avg_pool2d": dict(size=2, stride=1)}, {"global_avg_pool": {}},
+              {"dense": dict(name="d", units="classes")}]
+    return blocks, layers
+
+
+def resnet():
+    options = dict(groups=2)
+    blocks, layers = resnet_model()
+    case = Case("image-resnet", layers, {"cross_entropy": dict(target="label")},
+                {"image": {"scale": 1 / 255}}, 11)
+    case.blocks, case.padding = blocks, 1
+    x = case.field("image", "uint8", [9, 10, 3], case.ids(256, ROWS, 9, 10, 3))
+    y = case.field("label", "int32", [], case.ids(4, ROWS), 4)
+    case.param("stem.weight", 4, 3, 3, 3)
+    batch_norm_params(case, "n", 4)
+    case.param("a.conv2d0.weight", 6, 3, 3, 4)
+    case.param("a.conv2d3.weight", 6, 3, 3, 6)
+    case.param("a.conv2d5.weight", 6, 1, 1, 4)
+    for name in ("batch_norm1", "branch", "shortcut"):
+        batch_norm_params(case, "a." + name, 6)
+    for b in ("b.0.", "b.1."):
+        case.param(b + "conv2d0.weight", 2, 1, 1, 6)
+        case.param(b + "conv2d3.weight", 2, 3, 3, 1)
+        case.param(b + "conv2d6.weight", 6, 1, 1, 2)
+        for name, channels in (("batch_norm1", 2), ("batch_norm4", 2), ("branch", 6)):
+            batch_norm_params(case, b + name, channels)
+    dense_params(case, "d", 4, 6)
+
+    def basic(r):
+        s = torch.relu(norm(case, "a.batch_norm1", conv(case, "a.conv2d0", r, 2, 1), options))
+        s = norm(case, "a.branch", conv(case, "a.conv2d3", s, 1, 1), options)
+        return torch.relu(s + norm(case, "a.shortcut", conv(case, "a.conv2d5", r, 2), options))
+
+    def bottleneck(b, r):
+        s = torch.relu(norm(case, b + "batch_norm1", conv(case, b + "conv2d0", r), options))
+        s = norm(case, b + "batch_norm4", conv(case, b + "conv2d3", s, 1, 1, 2), options)
+        s = torch.relu(s)
+        return torch.relu(norm(case, b + "branch", conv(case, b + "conv2d6", s), options) + r)
+
+    def run():
+        r = conv(case, "stem", x.double().permute(0, 3, 1, 2) / 255, 1, 1)
+        r = F.max_pool2d(torch.relu(norm(case, "n", r, options)), 3, 2, 1)
+        r = bottleneck("b.1.", bottleneck("b.0.", basic(r)))
+        out = dense(case, "d", F.avg_pool2d(r, 2, 1).mean((2, 3)))
+        return out, F.cross_entropy(out, y, reduction="sum"), ROWS
+    return case, run
+
+
 def numbers(tensor):
     return [float(f"{v:.12g}") for v in tensor.detach().flatten().tolist()]
 
@@ -351,8 +449,11 @@ def write(case, run):
                                    if "batch_norm" in layer), 0))
         for optimizer in optimizers:
             optimizer.step()
+    model = dict(inputs=case.inputs, layers=case.layers, loss=case.loss)
+    if case.blocks:
+        model["blocks"] = case.blocks
     fixture = dict(name=case.name, rows=ROWS, lengths=LENGTHS,
-                   model=dict(inputs=case.inputs, layers=case.layers, loss=case.loss),
+                   model=model,
                    optimizer=dict(name="adam", learning_rate=0.01), fields=case.fields,
                    data={n: numbers(v.double()) for n, v in case.data.items()}, params=start,
                    logits=logits, grads=grads, losses=losses)
@@ -366,6 +467,6 @@ def write(case, run):
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for made in (behavior("rnn"), behavior("lstm"), next_event(), two_tower(), mlp(), sentiment(),
-                 image(), norm_rows(), norm_steps(), norm_image()):
+    for made in (behavior("rnn"), behavior("lstm"), behavior("gru"), next_event(), two_tower(),
+                 mlp(), sentiment(), image(), resnet(), norm_rows(), norm_steps(), norm_image()):
         write(*made)

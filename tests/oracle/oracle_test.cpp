@@ -18,9 +18,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* names[] = {
-    "behavior-rnn",  "behavior-lstm", "behavior-next-event", "recommend-two-tower", "recommend-mlp",
-    "sentiment-cnn", "image-cnn",     "batch-norm-rows",     "batch-norm-steps",
-    "batch-norm-image"};
+    "behavior-rnn",  "behavior-lstm", "behavior-gru",    "behavior-next-event",
+    "recommend-two-tower", "recommend-mlp", "sentiment-cnn", "image-cnn",
+    "image-resnet",  "batch-norm-rows", "batch-norm-steps", "batch-norm-image"};
 
 Json load(const std::string& name) {
   std::ifstream file(std::string(COHORT_FIXTURES) + "/" + name + ".json");

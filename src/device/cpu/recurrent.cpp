@@ -1,6 +1,8 @@
-// Recurrent layers (tanh RNN, LSTM). Vectors of `units` are padded to a multiple of 16 by units whose
+// Recurrent layers (tanh RNN, LSTM, GRU). Vectors of `units` are padded to a multiple of 16 by units whose
 // weights are 0: they stay 0 both ways and let every loop run over whole registers. A shard walks its
-// rows through time in blocks of steps, so that gates' gradients never leave the cache.
+// rows through time in blocks of steps, so that gates' gradients never leave the cache. A step's sums
+// are as many as biases: the GRU's r, z, W_in x + b_in, W_hn h + b_hn, where the weights of the input
+// have zeros for the last, those of the state for the one before.
 #include "device/cpu/cpu_impl.h"
 
 namespace cohort::cpu {
@@ -8,7 +10,7 @@ namespace {
 
 constexpr i64 block_values = 1 << 17;   // gate gradients of a block of steps: 512 KiB
 
-// Sizes: H units, G gates, F features; P and Q = G * P, R: padded H and F. Arrays of steps are time
+// Sizes: H units, G sums, F features; P and Q = G * P, R: padded H and F. Arrays of steps are time
 // first: vector (t, i) of row first + i is at (t * n + i).
 struct Walk {
   const Call& c;
@@ -20,7 +22,7 @@ struct Walk {
   float *back_ih = nullptr, *back_hh = nullptr;                          // packed, shared
   float *input = nullptr, *d_gates = nullptr, *d_input = nullptr;        // of a block
   float *d_state = nullptr, *d_cell = nullptr, *part = nullptr;          // of the shard
-  bool lstm() const { return op.cell == Cell::lstm; }
+  bool gru() const { return op.cell == Cell::gru; }
   i64 part_size() const { return padded(Q * F) + padded(Q * H) + Q; }
   i64 shared_size() const { return F * Q + padded(H * Q) + Q + Q * R + Q * P; }
   i64 shard_size(i64 most) const {
@@ -30,7 +32,7 @@ struct Walk {
 };
 
 Walk sizes(const Call& c, const Recurrent& op, i64 threads) {
-  const i64 G = op.cell == Cell::lstm ? 4 : 1, F = last(c.in[0].shape);
+  const i64 G = biases_of(op.cell), F = last(c.in[0].shape);
   Walk w{c, op, op.units, G, F, c.in[0].shape[1], c.in[0].shape[0], padded(op.units),
          G * padded(op.units), padded(F), 0};
   const i64 most = (w.rows + threads - 1) / threads;
@@ -69,8 +71,15 @@ Walk walk_of(const Call& c, const Recurrent& op, i64 threads, i64 shard, i64 fir
   return w;
 }
 
-// Row of the padded gates (gate * P + unit) that row `row` of a weight is.
-i64 padded_row(const Walk& w, i64 row) { return row / w.H * w.P + row % w.H; }
+enum class Of : u8 { input, state, bias };   // in the order of the parameters
+i64 rows_of(const Walk& w, Of of) {
+  return of == Of::bias ? w.G * w.H : gates_of(w.op.cell) * w.H;
+}
+// Row of the padded sums (sum * P + unit) that row `row` of a parameter is.
+i64 padded_row(const Walk& w, i64 row, Of of) {
+  const i64 gate = row / w.H, sum = w.gru() && of == Of::state && gate == 2 ? 3 : gate;
+  return sum * w.P + row % w.H;
+}
 
 // Where the packed product looks for (row k, column) of B [depth, columns].
 i64 packed_at(i64 k, i64 column, i64 depth, i64 columns) {
@@ -78,21 +87,21 @@ i64 packed_at(i64 k, i64 column, i64 depth, i64 columns) {
   return panel * depth + k * std::min(packed_panel, columns - panel) + column - panel;
 }
 
-// B [k, Q] = weight [G * H, k] transposed.
-void pack_forward(const Walk& w, const float* weight, i64 k, float* to) {
+// B [k, Q] = weight [rows, k] transposed.
+void pack_forward(const Walk& w, const float* weight, Of of, i64 k, float* to) {
   std::fill_n(to, k * w.Q, 0.0f);
-  for (i64 row = 0; row < w.G * w.H; ++row)
+  for (i64 row = 0; row < rows_of(w, of); ++row)
     for (i64 j = 0; j < k; ++j)
-      to[packed_at(j, padded_row(w, row), k, w.Q)] = weight[row * k + j];
+      to[packed_at(j, padded_row(w, row, of), k, w.Q)] = weight[row * k + j];
 }
 
-// B [Q, padded(k)] = weight [G * H, k].
-void pack_backward(const Walk& w, const float* weight, i64 k, float* to) {
+// B [Q, padded(k)] = weight [rows, k].
+void pack_backward(const Walk& w, const float* weight, Of of, i64 k, float* to) {
   std::fill_n(to, w.Q * padded(k), 0.0f);
-  for (i64 row = 0; row < w.G * w.H; ++row)
+  for (i64 row = 0; row < rows_of(w, of); ++row)
     for (i64 j = 0; j < k; j += 16)
       std::copy_n(weight + row * k + j, std::min<i64>(16, k - j),
-                  to + packed_at(padded_row(w, row), j, w.Q, padded(k)));
+                  to + packed_at(padded_row(w, row, of), j, w.Q, padded(k)));
 }
 
 void gather_input(const Walk& w, i64 from, i64 to) {
@@ -123,11 +132,16 @@ void step_forward(Context& x, const Walk& w, i64 t) {
       std::fill_n(state, w.P, 0.0f);
       continue;
     }
-    if (w.lstm()) {
-      x.kernels.lstm({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, state});
-    } else {
-      x.kernels.tanh(gates, w.P);
-      std::copy_n(gates, w.P, state);
+    switch (w.op.cell) {
+      case Cell::lstm:
+        x.kernels.lstm({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, state});
+        break;
+      case Cell::gru:
+        x.kernels.gru({w.P, gates, t > 0 ? state - w.n * w.P : nullptr, state});
+        break;
+      case Cell::tanh:
+        x.kernels.tanh(gates, w.P);
+        std::copy_n(gates, w.P, state);
     }
     if (w.op.every_step || t + 1 == valid)
       std::copy_n(state, w.H, real(w.c.out[0]) + (w.op.every_step ? r * w.T + t : r) * w.H);
@@ -147,14 +161,21 @@ void step_backward(Context& x, const Walk& w, i64 t, float* d_gates) {
       x.kernels.add(d_state, real(w.c.d_out[0]) + (w.op.every_step ? r * w.T + t : r) * w.H, w.H);
     const float* gates = w.gates + (t * w.n + i) * w.Q;
     const float* cell = w.cells + (t * w.n + i) * w.P;
-    if (w.lstm())
-      x.kernels.lstm_back({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, d_state,
-                           w.d_cell + i * w.P, d_gates + i * w.Q});
-    else
-      x.kernels.tanh_back(d_gates + i * w.Q, d_state, gates, w.P);
+    const float* before = w.states + ((t - 1) * w.n + i) * w.P;
+    switch (w.op.cell) {
+      case Cell::lstm:
+        x.kernels.lstm_back({w.P, gates, t > 0 ? cell - w.n * w.P : nullptr, cell, d_state,
+                             w.d_cell + i * w.P, d_gates + i * w.Q});
+        break;
+      case Cell::gru:
+        x.kernels.gru_back({w.P, gates, t > 0 ? before : nullptr, d_state, d_gates + i * w.Q});
+        break;
+      case Cell::tanh:
+        x.kernels.tanh_back(d_gates + i * w.Q, d_state, gates, w.P);
+    }
   }
   if (t > 0)
-    x.kernels.gemm({w.n, w.P, w.Q, d_gates, w.Q, w.back_hh, nullptr, false, w.d_state, w.P});
+    x.kernels.gemm({w.n, w.P, w.Q, d_gates, w.Q, w.back_hh, nullptr, w.gru(), w.d_state, w.P});
 }
 
 // Adds what steps [from, to) give to the shard's part: d_ih [Q, F], d_hh [Q, H], d_bias [Q].
@@ -181,11 +202,12 @@ void input_gradient(Context& x, const Walk& w, i64 from, i64 to) {
                     w.d_input + ((t - from) * w.n + i) * w.R, w.F);
 }
 
-// Every shard's part [Q, k] added to the gradient [G * H, k].
-void reduce_rows(Context& x, const Walk& w, const View& gradient, i64 k, const float* part,
-                 i64 stride) {
-  for (i64 row = 0; row < w.G * w.H; row += w.H)
-    reduce_parts(x, real(gradient) + row * k, w.H * k, part + padded_row(w, row) * k, stride);
+// Every shard's part [Q, k] added to the gradient [rows, k].
+void reduce_rows(Context& x, const Walk& w, Of of, i64 k, const float* part) {
+  const i64 stride = w.shard_size((w.rows + x.threads - 1) / x.threads);
+  float* to = real(w.c.d_param[static_cast<std::size_t>(of)]);
+  for (i64 row = 0; row < rows_of(w, of); row += w.H)
+    reduce_parts(x, to + row * k, w.H * k, part + padded_row(w, row, of) * k, stride);
 }
 
 }  // namespace
@@ -200,9 +222,9 @@ Needs needs(const Call& c, const Recurrent& op, i64 threads) {
 
 void forward(Context& x, const Call& c, const Recurrent& op) {
   const Walk shared = walk_of(c, op, x.threads, 0, 0, 0);
-  pack_forward(shared, real(c.param[0]), shared.F, shared.w_ih);
-  pack_forward(shared, real(c.param[1]), shared.H, shared.w_hh);
-  pack_forward(shared, real(c.param[2]), 1, shared.bias);
+  pack_forward(shared, real(c.param[0]), Of::input, shared.F, shared.w_ih);
+  pack_forward(shared, real(c.param[1]), Of::state, shared.H, shared.w_hh);
+  pack_forward(shared, real(c.param[2]), Of::bias, 1, shared.bias);
   std::fill_n(real(c.out[0]), c.out[0].count(), 0.0f);
   sharded(x, valid_rows(c), [&](int shard, i64 first, i64 end) {
     const Walk w = walk_of(c, op, x.threads, shard, first, end);
@@ -219,8 +241,8 @@ void forward(Context& x, const Call& c, const Recurrent& op) {
 void backward(Context& x, const Call& c, const Recurrent& op) {
   const bool wanted = begin_gradient(c, 0);
   const Walk shared = walk_of(c, op, x.threads, 0, 0, 0);
-  if (wanted) pack_backward(shared, real(c.param[0]), shared.F, shared.back_ih);
-  pack_backward(shared, real(c.param[1]), shared.H, shared.back_hh);
+  if (wanted) pack_backward(shared, real(c.param[0]), Of::input, shared.F, shared.back_ih);
+  pack_backward(shared, real(c.param[1]), Of::state, shared.H, shared.back_hh);
   const i64 stride = shared.shard_size((shared.rows + x.threads - 1) / x.threads);
   for (i64 shard = 0; shard < x.threads; ++shard)
     std::fill_n(shared.part + shard * stride, shared.part_size(), 0.0f);
@@ -238,11 +260,11 @@ void backward(Context& x, const Call& c, const Recurrent& op) {
     }
   });
   const float* part = shared.part;
-  reduce_rows(x, shared, c.d_param[0], shared.F, part, stride);
+  reduce_rows(x, shared, Of::input, shared.F, part);
   part += padded(shared.Q * shared.F);
-  reduce_rows(x, shared, c.d_param[1], shared.H, part, stride);
+  reduce_rows(x, shared, Of::state, shared.H, part);
   part += padded(shared.Q * shared.H);
-  reduce_rows(x, shared, c.d_param[2], 1, part, stride);
+  reduce_rows(x, shared, Of::bias, 1, part);
 }
 
 }  // namespace cohort::cpu

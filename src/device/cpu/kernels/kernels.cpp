@@ -9,6 +9,8 @@ namespace {
 using cpu::AdamRule;
 using cpu::GateStep;
 using cpu::GateStepBack;
+using cpu::GruStep;
+using cpu::GruStepBack;
 
 void add_bias(float* x, const float* bias, i64 rows, i64 width) {
   for (i64 r = 0; r < rows; ++r) {
@@ -107,6 +109,38 @@ void lstm_back(const GateStepBack& s) {
   }
 }
 
+void gru(const GruStep& s) {
+  const i64 H = s.units;
+  for (i64 h = 0; h < H; h += native) {
+    float* at = s.gates + h;
+    const Vector reset = fast_sigmoid(vector_at(at)), update = fast_sigmoid(vector_at(at + H));
+    const Vector inner = vector_at(at + 3 * H);
+    const Vector candidate = fast_tanh(vector_at(at + 2 * H) + reset * inner);
+    const Vector before = s.state_before ? vector_at(s.state_before + h) : Vector{};
+    vector_at(at) = reset;
+    vector_at(at + H) = update;
+    vector_at(at + 2 * H) = candidate;
+    vector_at(s.state + h) = candidate + update * (before - candidate);
+  }
+}
+
+void gru_back(const GruStepBack& s) {
+  const i64 H = s.units;
+  for (i64 h = 0; h < H; h += native) {
+    const float* at = s.gates + h;
+    const Vector reset = vector_at(at), update = vector_at(at + H), candidate = vector_at(at + 2 * H);
+    const Vector before = s.state_before ? vector_at(s.state_before + h) : Vector{};
+    const Vector d = vector_at(s.d_state + h);
+    const Vector d_sum = d * (1.0f - update) * (1.0f - candidate * candidate);
+    float* to = s.d_gates + h;
+    vector_at(to) = d_sum * vector_at(at + 3 * H) * reset * (1.0f - reset);
+    vector_at(to + H) = d * (before - candidate) * update * (1.0f - update);
+    vector_at(to + 2 * H) = d_sum;
+    vector_at(to + 3 * H) = d_sum * reset;
+    vector_at(s.d_state + h) = d * update;
+  }
+}
+
 void adam(float* p_, const float* g_, float* m_, float* v_, i64 n, const AdamRule& rule) {
   float* __restrict p = p_;
   const float* __restrict g = g_;
@@ -130,7 +164,7 @@ const cpu::KernelTable& table() {
   static constexpr cpu::KernelTable kernels = {
       add_bias,  relu,      tanh_all,     sigmoid_all, relu_back, tanh_back,
       sigmoid_back, add, axpy, sum_squares, max_rows, conv_pool, conv_pool_back, packed_gemm, lstm,
-      lstm_back, adam};
+      lstm_back, gru, gru_back, adam};
   return kernels;
 }
 

@@ -23,6 +23,19 @@ struct GateStepBack {
   float* d_cell;              // in: of this step; out: of the step before
   float* d_gates;             // out: before activation
 };
+struct GruStep {              // one row of one GRU step; arrays of `units`
+  i64 units;                  // a multiple of 16
+  float* gates;               // in: sums r, z, W_in x + b_in, W_hn h + b_hn; out: r, z, n and the last
+  const float* state_before;  // null: zeros
+  float* state;
+};
+struct GruStepBack {
+  i64 units;
+  const float* gates;
+  const float* state_before;  // null: zeros
+  float* d_state;             // in: of the state; out: what reaches the state before directly
+  float* d_gates;             // out: of the four sums
+};
 // C[m, n] = A[m, k] B, + bias[n] (null: none), or + C where `add`. n is a multiple of 16; B is packed
 // in panels of 64 columns (the last may be narrower), each of them row-major by itself.
 constexpr i64 packed_panel = 64;
@@ -76,6 +89,8 @@ struct KernelTable {
   void (*gemm)(const PackedGemm& product);
   void (*lstm)(const GateStep& step);
   void (*lstm_back)(const GateStepBack& step);
+  void (*gru)(const GruStep& step);
+  void (*gru_back)(const GruStepBack& step);
   // m, v: first and second moments; p *= shrink (decoupled decay), g += decay * p before.
   void (*adam)(float* p, const float* g, float* m, float* v, i64 n, const AdamRule& rule);
 };
