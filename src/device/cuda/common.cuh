@@ -62,6 +62,18 @@ __device__ void store_pack(T* data, i64 at, i64 end, const Pack<T, width>& pack)
   for (int k = 0; k < width && at + k < end; ++k) data[at + k] = pack.lane[k];
 }
 
+// Adds to, or replaces, the elements at `at`.
+template <int width, class T>
+__device__ void put_pack(T* to, bool accumulate, i64 at, i64 end, float (&x)[width]) {
+  Pack<T, width> pack;
+  if (accumulate) {
+    pack = load_pack<width>(to, at, end);
+    for (int k = 0; k < width; ++k) x[k] += to_float(pack.lane[k]);
+  }
+  for (int k = 0; k < width; ++k) pack.lane[k] = from_float<T>(x[k]);
+  store_pack(to, at, end, pack);
+}
+
 __device__ inline float activate(Activation kind, float x) {
   switch (kind) {
     case Activation::relu: return x < 0 ? 0 : x;
@@ -98,19 +110,26 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-// The sum over a block of whole warps, given to every thread. `parts` holds 32.
-template <class T>
-__device__ T block_sum(T x, T* parts) {
+// op over the threads of a block of whole warps, given to every thread. `parts` holds 32; `none`
+// changes nothing.
+template <class T, class Op>
+__device__ T block_all(T x, T* parts, T none, Op op) {
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  x = warp_sum(x);
+  for (int lanes = 16; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(all_lanes, x, lanes));
   __syncthreads();   // `parts` may still be read from the last time
   if (lane == 0) parts[warp] = x;
   __syncthreads();
-  return warp_sum(lane < blockDim.x / 32 ? parts[lane] : T{});
+  x = lane < blockDim.x / 32 ? parts[lane] : none;
+  for (int lanes = 16; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(all_lanes, x, lanes));
+  return x;
+}
+template <class T>
+__device__ T block_sum(T x, T* parts) {
+  return block_all(x, parts, T{}, [](T a, T b) { return a + b; });
 }
 
-// True in the block that is the last of `blocks` to come here: it sees what the others wrote before.
-// All threads of a block call it. The counter is 0 before and after.
+// True in the block that is the last of `blocks` to come here: it sees what the others wrote
+// before. All threads of a block call it. The counter is 0 before and after.
 __device__ inline bool last_block(u32* counter, u32 blocks) {
   STATIC_SHARED(u32, before, [1]);
   __threadfence();

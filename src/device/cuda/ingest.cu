@@ -35,7 +35,8 @@ template <class Real>
 __device__ Real normalised(Real x, double scale, const double* moments, i64 channel) {
   x *= static_cast<Real>(scale);
   if (!moments) return x;
-  return (x - static_cast<Real>(moments[2 * channel])) * static_cast<Real>(moments[2 * channel + 1]);
+  const double* m = moments + 2 * channel;
+  return (x - static_cast<Real>(m[0])) * static_cast<Real>(m[1]);
 }
 
 template <class Raw, class T>

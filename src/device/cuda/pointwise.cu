@@ -5,18 +5,6 @@
 namespace cohort::cuda {
 namespace {
 
-// Adds to, or replaces, the elements at `at`.
-template <int width, class T>
-__device__ void put(T* to, bool accumulate, i64 at, i64 end, float (&x)[width]) {
-  Pack<T, width> pack;
-  if (accumulate) {
-    pack = load_pack<width>(to, at, end);
-    for (int k = 0; k < width; ++k) x[k] += to_float(pack.lane[k]);
-  }
-  for (int k = 0; k < width; ++k) pack.lane[k] = from_float<T>(x[k]);
-  store_pack(to, at, end, pack);
-}
-
 template <class T, int width>
 __global__ void __launch_bounds__(block_threads)
     sum_kernel(RowCount rows, i64 row, const void* const* in, int inputs, T* out,
@@ -29,7 +17,7 @@ __global__ void __launch_bounds__(block_threads)
       for (int k = 0; k < width; ++k) sum[k] += to_float(x.lane[k]);
     }
     for (int k = 0; k < width; ++k) sum[k] = at + k < used ? activate(activation, sum[k]) : 0;
-    put(out, false, at, end, sum);
+    put_pack(out, false, at, end, sum);
   }
 }
 
@@ -53,7 +41,7 @@ __global__ void __launch_bounds__(block_threads)
       if (!d_in[i].data) continue;
       float x[width];
       for (int k = 0; k < width; ++k) x[k] = d[k];
-      put(static_cast<T*>(d_in[i].data), d_in[i].accumulate, at, end, x);
+      put_pack(static_cast<T*>(d_in[i].data), d_in[i].accumulate, at, end, x);
     }
   }
 }
@@ -80,7 +68,7 @@ __global__ void __launch_bounds__(block_threads)
       for (int k = 0; k < width; ++k)
         if (r < valid && bits.word[part + k] >= mask.threshold)
           x[k] = mask.factor * to_float(from.lane[k]);
-      put(out, accumulate, at, end, x);
+      put_pack(out, accumulate, at, end, x);
     }
   }
 }
@@ -123,7 +111,7 @@ __global__ void __launch_bounds__(block_threads)
       for (int j = 0; j < width; ++j) x[j] = to_float(dy.lane[j]);
     }
     T* to = static_cast<T*>(part.d_in.data) + v * part.width + column - part.offset;
-    put(to, part.d_in.accumulate, 0, width, x);
+    put_pack(to, part.d_in.accumulate, 0, width, x);
   }
 }
 
@@ -150,7 +138,7 @@ __device__ void scale_into(const Gradient& to, const T* from, float factor, i64 
     const auto pack = load_pack<width>(from, at, end);
     for (int k = 0; k < width; ++k) x[k] = factor * to_float(pack.lane[k]);
   }
-  put(static_cast<T*>(to.data), to.accumulate, at, end, x);
+  put_pack(static_cast<T*>(to.data), to.accumulate, at, end, x);
 }
 
 template <class T, int width>
