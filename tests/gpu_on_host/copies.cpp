@@ -73,7 +73,7 @@ cudaError_t copy_async(void* target, const void* source, const Rows& rows, cudaM
 // As on the legacy stream, which streams made with cudaStreamNonBlocking do not wait for and which
 // does not wait for them: what is pending on them has not happened yet.
 cudaError_t copy_now(void* target, const void* source, const Rows& rows, cudaMemcpyKind kind) {
-  if (const cudaError_t error = unsafe_call()) return error;
+  if (const cudaError_t error = check_call()) return error;
   if (rows.empty()) return set_error(cudaSuccess);
   if (const cudaError_t error = check_copy(target, source, rows, kind)) return set_error(error);
   const int to = owner_of(target);
@@ -133,7 +133,7 @@ cudaError_t cudaMemset2DAsync(void* target, size_t pitch, int value, size_t byte
 }
 
 cudaError_t cudaMemset(void* target, int value, size_t bytes) {
-  if (const cudaError_t error = unsafe_call()) return error;
+  if (const cudaError_t error = check_call()) return error;
   if (bytes == 0) return set_error(cudaSuccess);
   if (!device_range(target, bytes)) return set_error(cudaErrorInvalidValue);
   const Open open(owner_of(target));

@@ -85,6 +85,11 @@ cudaError_t unsafe_call() {
   for (const CapturePtr& capture : runtime().captures) {
     if (forbids(*capture)) return break_capture(*capture, cudaErrorStreamCaptureUnsupported);
   }
+  return cudaSuccess;
+}
+
+cudaError_t check_call() {
+  if (const cudaError_t error = unsafe_call()) return error;
   return set_error(cudaSuccess);
 }
 }  // namespace hg

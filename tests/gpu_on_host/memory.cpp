@@ -151,25 +151,25 @@ std::string describe(const void* at) {
   if (!on_device(at)) return "not device memory";
   std::unique_lock lock(memory().mutex, std::try_to_lock);
   if (!lock) return "device memory";
-  const auto text = [&](const char* kind, char* start, const Allocation& allocation) {
-    return "byte " + std::to_string(static_cast<const char*>(at) - start) + " of " + kind + " of " +
+  const char* byte = static_cast<const char*>(at);
+  const auto text = [](std::ptrdiff_t offset, const char* kind, const Allocation& allocation) {
+    return "byte " + std::to_string(offset) + " of " + kind + " allocation of " +
            std::to_string(allocation.bytes) + " bytes on device " +
            std::to_string(allocation.device);
   };
-  const auto near = [&](const auto& map) {
-    const auto found = find_holder(map, at);
-    if (found == map.end()) return map.end();
-    return static_cast<const char*>(at) < found->first + found->second.bytes + 2 * kPage
-               ? found
-               : map.end();
-  };
-  const auto live = near(memory().live);
-  const auto freed = near(memory().freed);
-  const bool is_freed =
-      freed != memory().freed.end() && (live == memory().live.end() || freed->first > live->first);
-  if (is_freed) return text("a freed allocation", freed->first, freed->second);
-  if (live != memory().live.end()) return text("an allocation", live->first, live->second);
-  return "no allocation";
+  for (const std::size_t beyond : {std::size_t{0}, kPage}) {
+    const auto live = find_holder(memory().live, at);
+    if (live != memory().live.end() && byte < live->first + live->second.bytes + beyond) {
+      return text(byte - live->first, "an", live->second);
+    }
+    const auto freed = find_holder(memory().freed, at);
+    if (freed != memory().freed.end() && byte < freed->first + freed->second.bytes + beyond) {
+      return text(byte - freed->first, "a freed", freed->second);
+    }
+  }
+  const auto next = memory().live.upper_bound(const_cast<char*>(byte));
+  const bool is_near = next != memory().live.end() && byte + 2 * kPage > next->first;
+  return is_near ? text(byte - next->first, "an", next->second) : "no allocation";
 }
 
 std::string memory_leaks() {
@@ -197,7 +197,7 @@ using namespace hg;
 
 extern "C" {
 cudaError_t cudaMalloc(void** out, size_t bytes) {
-  if (const cudaError_t error = unsafe_call()) return error;
+  if (const cudaError_t error = check_call()) return error;
   std::lock_guard lock(memory().mutex);
   *out = nullptr;
   if (bytes == 0) return set_error(cudaSuccess);
@@ -239,7 +239,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
-  if (const cudaError_t error = unsafe_call()) return error;
+  if (const cudaError_t error = check_call()) return error;
   *out = nullptr;
   if (bytes == 0) return set_error(cudaSuccess);
   void* at = std::aligned_alloc(kPage, round_up(bytes, kPage));

@@ -118,8 +118,11 @@ Runtime& runtime() {
 void perform(int device, const Work& work) {
   if (sticky_error(device)) return;
   if (policy().trace) std::fprintf(stderr, "gpu_on_host: device %d: %s\n", device, work.what.c_str());
-  if (!run_guarded(work.what, work.run)) set_sticky(device, cudaErrorIllegalAddress);
-  check_ends(device, work.what);
+  if (run_guarded(work.what, work.run)) {
+    check_ends(device, work.what);
+  } else {
+    set_sticky(device, cudaErrorIllegalAddress);
+  }
 }
 
 void run_until(std::vector<OpPtr> targets) {

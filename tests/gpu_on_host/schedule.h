@@ -104,8 +104,10 @@ void perform(int device, const Work& work);
 void run_until(std::vector<OpPtr> targets);
 void run_device(int device);
 
-// Invalidates captures that forbid such a call now; then and after sticky errors not cudaSuccess.
+// Invalidates captures that forbid such a call now: then not cudaSuccess.
 cudaError_t unsafe_call();
+// As unsafe_call(), and fails after a sticky error.
+cudaError_t check_call();
 cudaError_t break_capture(Capture& capture, cudaError_t error);
 // Aborts for the default streams, which the product must not use.
 void check_stream(cudaStream_t stream, const char* what);

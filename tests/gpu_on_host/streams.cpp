@@ -209,22 +209,32 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (event->capture) return set_error(cudaErrorCapturedEvent);
-  return query(event->op);
+  OpPtr op;
+  {
+    std::lock_guard lock(runtime().mutex);
+    if (event->capture) return break_capture(*event->capture, cudaErrorCapturedEvent);
+    op = event->op;
+  }
+  return query(op);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (event->capture) return set_error(cudaErrorCapturedEvent);
+  OpPtr op;
+  {
+    std::lock_guard lock(runtime().mutex);
+    if (event->capture) return break_capture(*event->capture, cudaErrorCapturedEvent);
+    op = event->op;
+  }
   if (const cudaError_t error = unsafe_call()) return error;
-  run_until({event->op});
+  run_until({op});
   return set_error(sticky_error(event->device));
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   if (!begin->timed || !end->timed) return set_error(cudaErrorInvalidResourceHandle);
+  std::lock_guard lock(runtime().mutex);
   if (begin->capture || end->capture) return set_error(cudaErrorCapturedEvent);
   if (!begin->op || !end->op) return set_error(cudaErrorInvalidResourceHandle);
-  std::lock_guard lock(runtime().mutex);
   const bool done = begin->op->state == OpState::done && end->op->state == OpState::done;
   if (!done) return cudaErrorNotReady;
   *milliseconds = static_cast<float>((*end->seconds - *begin->seconds) * 1e3);

@@ -78,9 +78,9 @@ __global__ void positions_kernel(unsigned* counter, unsigned* out) {
 }
 
 __global__ void barrier_of_some_kernel() {
-  if (threadIdx.x < 7) __syncthreads();
-  if (threadIdx.x >= 7) __syncwarp(0xffffff80u);
-  if (threadIdx.x == 8) __shfl_sync(0x00000181u, 0, 7);
+  const bool in_mask = threadIdx.x >= 7;
+  if (in_mask && threadIdx.x != 31) __syncwarp(0xffffff80u);
+  if (!in_mask || threadIdx.x == 31) __syncthreads();
 }
 
 __global__ void barrier_after_return_kernel() {
