@@ -1,0 +1,172 @@
+// What products leave to us: bias, activation, zeros at what is not valid, and the way back.
+#include "device/cuda/common.cuh"
+#include "device/cuda/kernels_products.h"
+
+namespace cohort::cuda {
+namespace {
+
+constexpr int lines = block_threads / 32;   // vectors that a block treats at a time
+
+__device__ bool is_valid(const Vectors& v, i64 vector, i64 valid_rows) {
+  const i64 row = quotient(vector, v.per_row);
+  if (row >= valid_rows) return false;
+  return !v.steps.lengths || quotient(vector - row * v.per_row, v.per_step) < steps_in(v.steps, row);
+}
+
+template <class T, int width>
+__global__ void __launch_bounds__(block_threads) clear_kernel(Vectors v, T* data) {
+  const i64 packs = v.width / width, end = v.count() * packs, valid = valid_of(v.rows);
+  const i64 first = v.steps.lengths ? 0 : valid * v.per_row * packs;
+  for (i64 i = first + first_index(); i < end; i += index_step()) {
+    if (is_valid(v, quotient(i, packs), valid)) continue;
+    store_pack(data, i * width, (i + 1) * width, Pack<T, width>{});
+  }
+}
+
+template <class T, int width>
+__global__ void __launch_bounds__(block_threads)
+    finish_kernel(Vectors v, T* data, const float* bias, Activation activation) {
+  const i64 packs = v.width / width, end = v.count() * packs, valid = valid_of(v.rows);
+  for (i64 i = first_index(); i < end; i += index_step()) {
+    const i64 vector = quotient(i, packs), at = i * width, column = (i - vector * packs) * width;
+    float x[width] = {};
+    if (is_valid(v, vector, valid)) {
+      const auto pack = load_pack<width>(data, at, at + width);
+      for (int k = 0; k < width; ++k) {
+        const float sum = to_float(pack.lane[k]) + (bias ? bias[column + k] : 0);
+        x[k] = activate(activation, sum);
+      }
+    }
+    put_pack(data, false, at, at + width, x);
+  }
+}
+
+// Columns of one tile, every split's part in its turn.
+template <int width>
+__device__ void add_parts(const Vectors& v, const VectorGradient& g, i64 column) {
+  if (threadIdx.y != 0) return;
+  for (int k = 0; k < width && column + k < v.width; ++k) {
+    float sum = 0;
+    for (unsigned part = 0; part < gridDim.y; ++part) sum += g.parts[part * v.width + column + k];
+    g.d_bias[column + k] += sum;
+  }
+}
+
+// Blocks of 32 packs by `lines` vectors; the grid is column tiles by splits of the vectors.
+template <class T, int width>
+__global__ void __launch_bounds__(block_threads) gradient_kernel(Vectors v, VectorGradient g) {
+  STATIC_SHARED(float, sums, [lines][32 * width]);
+  const i64 column = (static_cast<i64>(blockIdx.x) * 32 + threadIdx.x) * width;
+  const i64 valid = valid_of(v.rows), step = static_cast<i64>(gridDim.y) * lines;
+  float sum[width] = {};
+  for (i64 i = static_cast<i64>(blockIdx.y) * lines + threadIdx.y;
+       column < v.width && i < v.count(); i += step) {
+    const i64 at = i * v.width + column;
+    float d[width] = {};
+    if (is_valid(v, i, valid)) {
+      const auto dy = load_pack<width>(static_cast<const T*>(g.d_out), at, at + width);
+      for (int k = 0; k < width; ++k) d[k] = to_float(dy.lane[k]);
+      if (g.activation != Activation::none) {
+        const auto y = load_pack<width>(static_cast<const T*>(g.out), at, at + width);
+        for (int k = 0; k < width; ++k) d[k] *= slope(g.activation, to_float(y.lane[k]));
+      }
+    }
+    for (int k = 0; k < width; ++k) sum[k] += d[k];
+    put_pack(static_cast<T*>(g.dz), false, at, at + width, d);
+  }
+  if (!g.d_bias) return;
+  for (int k = 0; k < width; ++k) sums[threadIdx.y][threadIdx.x * width + k] = sum[k];
+  __syncthreads();
+  for (int k = 0; k < width && threadIdx.y == 0 && column < v.width; ++k) {
+    float total = 0;
+    for (int line = 0; line < lines; ++line) total += sums[line][threadIdx.x * width + k];
+    g.parts[blockIdx.y * v.width + column + k] = total;
+  }
+  if (last_block(g.counters + blockIdx.x, gridDim.y)) add_parts<width>(v, g, column);
+}
+
+constexpr int most_parts = 3;
+struct CastTable {
+  CastPart part[most_parts];
+};
+template <class T>
+__global__ void __launch_bounds__(block_threads) cast_kernel(CastTable table, int count) {
+  for (int p = 0; p < count; ++p) {
+    const CastPart& part = table.part[p];
+    for (i64 i = first_index(); i < part.count; i += index_step())
+      static_cast<T*>(part.to)[i] = from_float<T>(part.from[i]);
+  }
+}
+
+template <class To, class From>
+__global__ void __launch_bounds__(block_threads) add_kernel(To* to, const From* from, i64 count) {
+  for (i64 i = first_index(); i < count; i += index_step())
+    to[i] = from_float<To>(to_float(to[i]) + to_float(from[i]));
+}
+
+int widest(DType type, i64 width) {
+  const int most = type == DType::f32 ? 4 : 8;
+  return width % most == 0 ? most : 1;
+}
+unsigned tiles_of(const Vectors& v) {
+  const i64 columns = 32 * widest(v.type, v.width);
+  return static_cast<unsigned>((v.width + columns - 1) / columns);
+}
+// Enough blocks to fill the device; more vectors than that go to the same blocks.
+unsigned splits_of(const Vectors& v) {
+  constexpr i64 blocks = 512;
+  const i64 most = (v.count() + lines - 1) / lines, wanted = blocks / tiles_of(v);
+  return static_cast<unsigned>(wanted < 1 ? 1 : wanted < most ? wanted : most < 1 ? 1 : most);
+}
+
+}  // namespace
+
+void finish_vectors(cudaStream_t s, const Vectors& v, void* data, const float* bias,
+                    Activation activation) {
+  with_packs(v.type, v.width, [&](auto zero, auto width) {
+    using T = decltype(zero);
+    const unsigned blocks = blocks_for(v.count() * v.width / width, block_threads);
+    if (!bias && activation == Activation::none)
+      launch(s, clear_kernel<T, width>, blocks, block_threads, 0, v, static_cast<T*>(data));
+    else
+      launch(s, finish_kernel<T, width>, blocks, block_threads, 0, v, static_cast<T*>(data), bias,
+             activation);
+  });
+}
+
+i64 gradient_parts(const Vectors& v) { return splits_of(v) * v.width; }
+i64 gradient_counters(const Vectors& v) { return tiles_of(v); }
+
+void gradient_of_vectors(cudaStream_t s, const Vectors& v, const VectorGradient& g) {
+  with_packs(v.type, v.width, [&](auto zero, auto width) {
+    launch(s, gradient_kernel<decltype(zero), width>, dim3(tiles_of(v), splits_of(v)),
+           dim3(32, lines), 0, v, g);
+  });
+}
+
+void cast_parameters(cudaStream_t s, DType type, const CastPart* parts, int count) {
+  CastTable table{};
+  i64 most = 0;
+  for (int p = 0; p < count; ++p) {
+    table.part[p] = parts[p];
+    most = parts[p].count > most ? parts[p].count : most;
+  }
+  with_type(type, [&](auto zero) {
+    launch(s, cast_kernel<decltype(zero)>, blocks_for(most, block_threads), block_threads, 0, table,
+           count);
+  });
+}
+
+void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const void* from,
+                i64 count) {
+  with_type(to_type, [&](auto a) {
+    with_type(from_type, [&](auto b) {
+      using To = decltype(a);
+      using From = decltype(b);
+      launch(s, add_kernel<To, From>, blocks_for(count, block_threads), block_threads, 0,
+             static_cast<To*>(to), static_cast<const From*>(from), count);
+    });
+  });
+}
+
+}  // namespace cohort::cuda
