@@ -45,7 +45,9 @@ double gemm_ceiling(Device& device) {
   call.rows = n;
   Scalars scalars;
   scalars.valid = n;
-  call.scalars = &scalars;
+  void* staged = device.allocate(sizeof(scalars));
+  device.copy_in(staged, &scalars, sizeof(scalars));
+  call.scalars = static_cast<const Scalars*>(staged);
   for (auto* list : {&call.in, &call.out, &call.param}) {
     list->push_back(View{nullptr, device.real(), {n, n}});
     list->back().data = device.allocate(list->back().bytes());

@@ -60,16 +60,33 @@ void agree(Communicator& world, const std::vector<Fact>& facts);
 // Runs `work` on rank 0 alone. Every rank gets its answer, or the Error that it threw. Collective.
 std::string on_rank_0(Communicator& ranks, const std::function<std::string()>& work);
 
-// One thread that runs collectives in the order submitted, on a communicator of its own.
-class CollectiveQueue {
+// Sums over ranks of a device's memory while the device computes on, in place, in the order
+// submitted, which is the same on every rank.
+class Reducer {
+ public:
+  virtual ~Reducer() = default;
+  virtual void submit(const View& range) = 0;   // begins when what the device was given so far is done
+  virtual void wait() = 0;                      // what the device is given from here on sees all sums
+  virtual void poll() = 0;                      // Error(Exit::lost) where a rank or link is lost
+  virtual double waited_seconds() const = 0;    // of the host, in wait()
+};
+
+// For host devices: one thread that runs collectives in the order submitted, on a communicator of
+// its own.
+class CollectiveQueue final : public Reducer {
  public:
   explicit CollectiveQueue(std::unique_ptr<Communicator> channel);
-  ~CollectiveQueue();
+  ~CollectiveQueue() override;
   i64 submit(std::function<void(Communicator&)> work);   // -> ticket
   void wait(i64 ticket);                                 // rethrows what it or an earlier one threw
+  void submit(const View& range) override;
+  void wait() override;
+  void poll() override {}
+  double waited_seconds() const override { return waited_; }
  private:
   struct State;
   std::unique_ptr<State> state_;
+  double waited_ = 0;
 };
 
 }  // namespace cohort

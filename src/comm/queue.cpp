@@ -4,6 +4,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/text.h"
 #include "comm/communicator.h"
 
 namespace cohort {
@@ -66,6 +67,21 @@ i64 CollectiveQueue::submit(std::function<void(Communicator&)> work) {
   state_->work.push_back(std::move(work));
   state_->changed.notify_all();
   return ++state_->submitted;
+}
+
+void CollectiveQueue::submit(const View& range) {
+  submit([range](Communicator& ranks) { ranks.all_reduce(range, Reduce::sum); });
+}
+
+void CollectiveQueue::wait() {
+  const double before = seconds_now();
+  i64 newest = 0;
+  {
+    const std::lock_guard lock(state_->mutex);
+    newest = state_->submitted;
+  }
+  wait(newest);
+  waited_ += seconds_now() - before;
 }
 
 void CollectiveQueue::wait(i64 ticket) {

@@ -1,24 +1,22 @@
 // A device compiles operations bound to memory into kernels. Four implementations: cpu (oneDNN and
 // own kernels, fp32), reference (float64, plain loops), null (runs nothing), later cuda.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "device/decide.h"
 #include "model/graph.h"
 
 namespace cohort {
 
-// Written by the host between runs, read by kernels; kernels must not cache it.
+// What a pass is told by the host. In device memory, staged before each pass: kernels read it when
+// they run.
 struct Scalars {
-  i64 step = 0, epoch = 0;
-  u64 seed = 0;
+  i64 epoch = 0;
   i64 valid = 0;              // rows in use; rows >= valid are padding and must never be summed
-  i64 global_batch = 0;
-  bool training = true;
   double learning_rate = 0;
-  double inverse_weight = 0;  // 1 / global weight sum
-  double clip = 1;            // factor of the global-norm clip
 };
 
 enum class Pass : u8 { forward, backward };
@@ -44,13 +42,15 @@ enum class Pass : u8 { forward, backward };
 //   the last forward phase runs, from the running statistics, and touches no sync. The layout of
 //   `sync` within its shape [groups, k] is the device's own.
 // * Loss forward adds (sum of weight*loss, sum of weight) to out[0], f64 [2]; backward writes
-//   d_in[0] = weight * d loss / d prediction (not divided by the weight sum).
+//   d_in[0] = loss_scale * weight * d loss / d prediction (not divided by the weight sum).
 struct Call {
   const Node* node = nullptr;
   const Graph* graph = nullptr;
   Pass pass = Pass::forward;
   int phase = 0;
-  i64 rows = 0;
+  bool training = true;
+  i64 rows = 0, global_batch = 0;
+  u64 seed = 0;
   std::vector<View> in, out, param, d_in, d_out, d_param;
   std::vector<View> lengths;     // i32 [rows], per input
   std::vector<bool> accumulate;  // per d_in
@@ -60,7 +60,8 @@ struct Call {
   View weight;                   // real [rows] loss weights, or null data: all 1
   View sync;                     // f64, reduced over ranks between phases
   View saved, scratch;           // bytes (u8) as needs() asked; saved lives from forward to backward
-  const Scalars* scalars = nullptr;
+  const Scalars* scalars = nullptr;    // device memory
+  const Decision* decision = nullptr;  // device memory; losses: the gradient is times loss_scale
 };
 struct Needs {
   i64 saved = 0, scratch = 0;    // bytes
@@ -72,18 +73,17 @@ enum class OptimizerKind : u8 { sgd, adam, adamw };
 struct OptimizerSegment {        // a range of the arenas, in elements
   i64 offset = 0, count = 0;
   double decay = 0;
-  bool running = false;          // params = (1-m) params + m * grads / *running_rows, m = `decay`
+  bool running = false;          // params = (1-m) params + m * grads / running_rows, m = `decay`
 };
-// One pass over the dense arenas. g = clip * inverse_weight * grads. sgd: v = momentum v + g +
-// decay p; p -= lr v (torch.optim.SGD). adam/adamw as torch.optim.Adam(W), step counted from 1.
+// One pass over the dense arenas, where decision->apply. g = decision->factor * grads. sgd: v = momentum v + g +
+// decay p; p -= lr v (torch.optim.SGD). adam/adamw as torch.optim.Adam(W), step = decision->updates.
 struct DenseUpdate {
   OptimizerKind kind = OptimizerKind::adam;
   double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   std::vector<OptimizerSegment> segments;
   View params, grads, slot0, slot1;   // whole arenas, real [size]
-  const double* running_rows = nullptr;   // valid rows of the step's global batch
   const Scalars* scalars = nullptr;
-  const i64* update_count = nullptr;  // updates applied so far (Adam's step - 1)
+  const Decision* decision = nullptr;
 };
 // Row-sparse update of one table (torch.optim.SparseAdam, or plain sgd): rows[k] names the table
 // row of segment row k, for k < *active.
@@ -92,14 +92,14 @@ struct RowUpdate {
   double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   View param, grad, slot0, slot1;     // [rows, dim], [capacity, dim], ...
   View rows;                          // i32 [capacity]
-  const i64* active = nullptr;
+  const i64* active = nullptr;         // device memory
   const Scalars* scalars = nullptr;
-  const i64* update_count = nullptr;
+  const Decision* decision = nullptr;
 };
 // out (f64 [1]) = sum of squares of every range of `grads` (running segments excluded).
 struct NormCall {
   std::vector<View> ranges;
-  const i64* active_rows = nullptr;   // with one range [capacity, dim]: only the first rows
+  const i64* active_rows = nullptr;   // device memory; with one range [capacity, dim]: its rows
   View out;
 };
 
@@ -109,22 +109,56 @@ class Kernel {
   virtual void run() = 0;
 };
 
+// Host memory that is sent to the device before a pass, and results that come back after it. On
+// host devices `host` and `device` are the same memory.
+struct Slot {
+  char* host = nullptr;
+  char* device = nullptr;
+  char* results = nullptr;
+  i64 bytes = 0;
+  int index = 0;             // among the slots made together
+  std::size_t handle = 0;    // the device's own
+};
+
+// A device runs what it is given in order, maybe later: run(), zero(), copy(), send() and close()
+// return at once; copy_in(), copy_out() and wait() return when all that was given before is done.
 class Device {
  public:
   virtual ~Device() = default;
   virtual std::string describe() const = 0;         // "cpu avx512, 2 threads, oneDNN 2.6.3"
-  virtual DType real() const = 0;                   // f32 or f64
+  virtual DType real() const = 0;                   // of parameters, their gradients and slots
+  virtual DType activation() const { return real(); }   // of values and their gradients
   // Zeroed, populated, 64-byte aligned memory that lives as long as the device.
   virtual void* allocate(i64 bytes) = 0;
   // Bytes between the host and this device's memory. Host devices: plain memory.
   virtual void copy_in(void* to, const void* host, i64 bytes);
   virtual void copy_out(void* host, const void* from, i64 bytes);
+  virtual void copy(void* to, const void* from, i64 bytes);   // within the device
   virtual void zero(void* data, i64 bytes);
+
+  // Slots to be used in turn, so that the host fills one while the device works with another; as
+  // many as are worth having. They live as long as the device.
+  virtual std::vector<Slot> make_slots(i64 bytes, i64 result_bytes);
+  virtual void send(const Slot& slot);              // what is given from here on sees its bytes
+  // What was given is the last to read the slot; `bytes` from there go to its results.
+  virtual void close(const Slot& slot, const void* from, i64 bytes);
+  // Until the slot was closed and its results are there; at once if it was never sent. Calls
+  // `meanwhile` now and then, which may throw.
+  virtual void wait(const Slot& slot, const std::function<void()>& meanwhile);
+  // Where true, record() makes a kernel that replays what `work` gives to the device; else work is
+  // to be called each time.
+  virtual bool records() const { return false; }
+  virtual std::unique_ptr<Kernel> record(const std::function<void()>& work);
+  // Rows of a row-sparse segment that a pass treats where `active` of `capacity` are in use: few
+  // different answers where recordings depend on them, else `active`.
+  virtual i64 rows_treated(i64 active, i64 capacity) const;
+
   virtual Needs needs(const Call& call) const = 0;  // shapes are set, data pointers are not
   virtual std::unique_ptr<Kernel> compile(const Call& call) = 0;
   virtual std::unique_ptr<Kernel> compile(const DenseUpdate& update) = 0;
   virtual std::unique_ptr<Kernel> compile(const RowUpdate& update) = 0;
   virtual std::unique_ptr<Kernel> compile(const NormCall& call) = 0;
+  virtual std::unique_ptr<Kernel> compile(const DecideCall& call) = 0;
 };
 
 std::unique_ptr<Device> make_reference_device();

@@ -29,46 +29,65 @@ View at_offset(const View& arena, i64 offset, DType type, Shape shape) {
 Plan::Impl::Impl(Device& device_, const Graph& graph_, ModelState& state_,
                  const PlanConfig& config_)
     : device(device_), graph(graph_), state(state_), config(config_) {
-  scalars.seed = config.seed;
-  scalars.global_batch = config.global_batch;
-  scalars.training = config.train;
+  lay_out_staging();
   stage_inputs();
   compile_nodes();
   if (config.train) compile_update();
 }
 
+void Plan::Impl::lay_out_staging() {
+  Staging& s = staging;
+  const auto place = [&](i64 bytes) {
+    const i64 at = s.bytes;
+    s.bytes += (bytes + 63) / 64 * 64;
+    return at;
+  };
+  s.scalars = place(sizeof(Scalars));
+  s.word = place(word_size * 8);
+  s.active = place(static_cast<i64>(state.tables.size()) * 8);
+  s.row_id = place(config.rows * 8);
+  s.position = place(config.rows * 4);
+  for (const Input& input : graph.inputs)
+    s.lengths.push_back(input.ragged ? place(config.rows * 4) : -1);
+  const std::vector<i64> ids = sparse_inputs(graph);
+  for (std::size_t t = 0; config.train && t < state.tables.size(); ++t) {
+    const Input& input = graph.inputs[static_cast<std::size_t>(ids[t])];
+    s.slots.push_back(place(config.rows * count(input.shape) * 4));
+    s.rows.push_back(place(state.tables[t].capacity * 4));
+  }
+  s.fixed_bytes = s.bytes;
+  for (const Input& input : graph.inputs)
+    s.data.push_back(place(config.rows * count(input.shape) * size_of(input.dtype)));
+}
+
 void Plan::Impl::stage_inputs() {
-  for (const Input& input : graph.inputs) {
-    Staged staged;
-    staged.data = allocate(device, input.dtype, with_rows(config.rows, input.shape));
-    if (input.ragged) staged.lengths = allocate(device, DType::i32, {config.rows});
-    inputs.push_back(staged);
-  }
-  row_id = allocate(device, DType::i64, {config.rows});
-  position = allocate(device, DType::i32, {config.rows});
+  const i64 result_bytes = word_size * 8 + static_cast<i64>(sizeof(Decision));
+  slots = device.make_slots(staging.bytes, result_bytes);
+  fixed = slots.size() == 1 ? slots[0].device
+                            : static_cast<char*>(device.allocate(staging.fixed_bytes));
+  ingest.resize(slots.size());
+  results = allocate(device, DType::u8, {result_bytes});
   loss = allocate(device, DType::f64, {2});
-  norm = allocate(device, DType::f64, {1});
-  for (i64 column : sparse_inputs(graph)) {
-    const View& ids = inputs[static_cast<std::size_t>(column)].data;
-    slots.push_back(config.train ? allocate(device, DType::i32, ids.shape) : View{});
-  }
+  for (std::size_t t = 0; config.train && t < state.tables.size(); ++t)
+    state.tables[t].rows = View{fixed + staging.rows[t], DType::i32, {state.tables[t].capacity}};
 }
 
 View Plan::Impl::value_view(i64 value) const {
   const Value& v = graph.values[static_cast<std::size_t>(value)];
   return at_offset(arena, map.value.empty() ? -1 : map.value[static_cast<std::size_t>(value)],
-                   v.integer ? DType::i32 : device.real(), with_rows(config.rows, v.shape));
+                   v.integer ? DType::i32 : device.activation(), with_rows(config.rows, v.shape));
 }
 
 View Plan::Impl::gradient_view(i64 value) const {
   const Value& v = graph.values[static_cast<std::size_t>(value)];
   return at_offset(arena, map.gradient.empty() ? -1 : map.gradient[static_cast<std::size_t>(value)],
-                   device.real(), with_rows(config.rows, v.shape));
+                   device.activation(), with_rows(config.rows, v.shape));
 }
 
 View Plan::Impl::lengths_of(i64 value) const {
   const i64 input = graph.values[static_cast<std::size_t>(value)].lengths;
-  return input < 0 ? View{} : inputs[static_cast<std::size_t>(input)].lengths;
+  if (input < 0 || staging.lengths[static_cast<std::size_t>(input)] < 0) return View{};
+  return View{fixed + staging.lengths[static_cast<std::size_t>(input)], DType::i32, {config.rows}};
 }
 
 Call Plan::Impl::bind(i64 index, Pass pass, const Needs& needs) const {
@@ -77,22 +96,19 @@ Call Plan::Impl::bind(i64 index, Pass pass, const Needs& needs) const {
   call.node = &node;
   call.graph = &graph;
   call.pass = pass;
+  call.training = config.train;
   call.rows = config.rows;
-  call.scalars = &scalars;
-  call.row_id = row_id;
-  call.position = position;
+  call.global_batch = config.global_batch;
+  call.seed = config.seed;
+  call.scalars = reinterpret_cast<const Scalars*>(fixed + staging.scalars);
+  call.decision = state.decision;
+  call.row_id = View{fixed + staging.row_id, DType::i64, {config.rows}};
+  call.position = View{fixed + staging.position, DType::i32, {config.rows}};
   for (i64 v : node.in) {
     call.in.push_back(value_view(v));
     call.lengths.push_back(lengths_of(v));
   }
   for (i64 v : node.out) call.out.push_back(value_view(v));
-  if (std::holds_alternative<Ingest>(node.op)) {
-    for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
-      if (graph.inputs[k].value != node.out.at(0)) continue;
-      call.in = {inputs[k].data};
-      call.lengths = {inputs[k].lengths};
-    }
-  }
   if (std::holds_alternative<Loss>(node.op)) call.out = {loss};
   for (i64 p : node.params) {
     call.param.push_back(state.weight(p));
@@ -107,7 +123,7 @@ Call Plan::Impl::bind(i64 index, Pass pass, const Needs& needs) const {
 
 void Plan::Impl::compile_nodes() {
   const i64 n = static_cast<i64>(graph.nodes.size());
-  MemoryInputs in{&graph, config.rows, size_of(device.real()), config.train, {}};
+  MemoryInputs in{&graph, config.rows, size_of(device.activation()), config.train, {}};
   i64 scratch_bytes = 0;
   for (i64 i = 0; i < n; ++i) {
     const Needs forward = device.needs(bind(i, Pass::forward, {}));
@@ -161,7 +177,8 @@ void Plan::Impl::bind_gradients(Call& call) {
   if (!std::holds_alternative<Loss>(node.op))
     for (i64 v : node.out) call.d_out.push_back(gradient_view(v));
   for (std::size_t t = 0; t < state.tables.size(); ++t)
-    if (!node.params.empty() && state.tables[t].param == node.params[0]) call.slots = slots[t];
+    if (!node.params.empty() && state.tables[t].param == node.params[0])
+      call.slots = View{fixed + staging.slots[t], DType::i32, call.in[0].shape};
 }
 
 void Plan::Impl::compile_pass(i64 index, Pass pass) {
@@ -169,6 +186,10 @@ void Plan::Impl::compile_pass(i64 index, Pass pass) {
   Call call = bind(index, pass, needs);
   if (pass == Pass::backward) bind_gradients(call);
   call.scratch = View{scratch.data, DType::u8, {scratch.count()}};
+  for (std::size_t k = 0; std::holds_alternative<Ingest>(call.node->op) && k < graph.inputs.size();
+       ++k)
+    if (graph.inputs[k].value == call.node->out.at(0))
+      return compile_ingest(call, static_cast<i64>(k));
   const bool sync = !needs.sync.empty() && config.train;
   if (sync) call.sync = allocate(device, DType::f64, needs.sync);
   if (sync && config.micro_batches > 1)
@@ -181,52 +202,29 @@ void Plan::Impl::compile_pass(i64 index, Pass pass) {
     step.kernel = device.compile(call);
     if (phase + 1 < needs.phases && sync_spans_ranks(needs)) step.sync = call.sync;
     steps.push_back(std::move(step));
-    lines.push_back(fmt::format("{:4} {} {:<14} {:<20} {}", steps.size() - 1,
-                                pass == Pass::forward ? "fwd" : "bwd", kind_of(call.node->op),
-                                call.node->name,
-                                call.out.empty() ? "" : to_string(call.out[0].shape)));
+    note(call);
   }
 }
 
-void Plan::Impl::cut_buckets() {
-  const i64 width = size_of(device.real());
-  const auto& segments = state.layout().segments();
-  i64 begin = 0;
-  for (std::size_t s = 0; s < segments.size(); ++s) {
-    const i64 end = s + 1 < segments.size() ? segments[s + 1].offset : state.layout().size();
-    if ((end - begin) * width < config.bucket_bytes && s + 1 < segments.size()) continue;
-    Bucket bucket;
-    bucket.range = View{state.grads.as<char>() + begin * width, device.real(), {end - begin}};
-    buckets.push_back(bucket);
-    begin = end;
+// Raw input k is read where it was sent to: a kernel for each slot.
+void Plan::Impl::compile_ingest(Call call, i64 k) {
+  const auto index = static_cast<std::size_t>(k);
+  const Input& input = graph.inputs[index];
+  if (staging.lengths[index] >= 0)
+    call.lengths = {View{fixed + staging.lengths[index], DType::i32, {config.rows}}};
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    call.in = {View{slots[s].device + staging.data[index], input.dtype,
+                    with_rows(config.rows, input.shape)}};
+    ingest[s].push_back(device.compile(call));
   }
-  for (std::size_t t = 0; t < state.tables.size(); ++t) {
-    Bucket bucket;
-    bucket.table = static_cast<i64>(t);
-    buckets.push_back(bucket);
-  }
+  note(call);
 }
 
-// A bucket's reduction starts after the step that completes the last of its parameters.
-void Plan::Impl::mark_bucket_steps(const std::vector<i64>& done) {
-  const i64 width = size_of(device.real());
-  for (std::size_t b = 0; b < buckets.size(); ++b) {
-    i64 last = 0;
-    for (std::size_t p = 0; p < graph.params.size(); ++p) {
-      const i64 s = state.segment_of(static_cast<i64>(p));
-      bool inside = false;
-      if (s >= 0 && buckets[b].table < 0) {
-        const i64 byte = state.layout().segments()[static_cast<std::size_t>(s)].offset * width;
-        const i64 first = buckets[b].range.as<char>() - state.grads.as<char>();
-        inside = byte >= first && byte < first + buckets[b].range.bytes();
-      } else if (s < 0 && buckets[b].table >= 0) {
-        inside = state.tables[static_cast<std::size_t>(buckets[b].table)].param ==
-                 static_cast<i64>(p);
-      }
-      if (inside) last = std::max(last, done[p]);
-    }
-    steps[static_cast<std::size_t>(last)].buckets.push_back(static_cast<i64>(b));
-  }
+void Plan::Impl::note(const Call& call) {
+  lines.push_back(fmt::format("{:4} {} {:<14} {:<20} {}", lines.size(),
+                              call.pass == Pass::forward ? "fwd" : "bwd", kind_of(call.node->op),
+                              call.node->name,
+                              call.out.empty() ? "" : to_string(call.out[0].shape)));
 }
 
 }  // namespace cohort

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "plan/plan_impl.h"
 
 namespace cohort {
@@ -17,6 +19,47 @@ double batch_norm_momentum(const Graph& graph, i64 param) {
 
 }  // namespace
 
+void Plan::Impl::cut_buckets() {
+  const i64 width = size_of(device.real());
+  const auto& segments = state.layout().segments();
+  i64 begin = 0;
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const i64 end = s + 1 < segments.size() ? segments[s + 1].offset : state.layout().size();
+    if ((end - begin) * width < config.bucket_bytes && s + 1 < segments.size()) continue;
+    Bucket bucket;
+    bucket.range = View{state.grads.as<char>() + begin * width, device.real(), {end - begin}};
+    buckets.push_back(bucket);
+    begin = end;
+  }
+  for (std::size_t t = 0; t < state.tables.size(); ++t) {
+    Bucket bucket;
+    bucket.table = static_cast<i64>(t);
+    buckets.push_back(bucket);
+  }
+}
+
+// A bucket's reduction starts after the step that completes the last of its parameters.
+void Plan::Impl::mark_bucket_steps(const std::vector<i64>& done) {
+  const i64 width = size_of(device.real());
+  for (std::size_t b = 0; b < buckets.size(); ++b) {
+    i64 last = 0;
+    for (std::size_t p = 0; p < graph.params.size(); ++p) {
+      const i64 s = state.segment_of(static_cast<i64>(p));
+      bool inside = false;
+      if (s >= 0 && buckets[b].table < 0) {
+        const i64 byte = state.layout().segments()[static_cast<std::size_t>(s)].offset * width;
+        const i64 first = buckets[b].range.as<char>() - state.grads.as<char>();
+        inside = byte >= first && byte < first + buckets[b].range.bytes();
+      } else if (s < 0 && buckets[b].table >= 0) {
+        inside = state.tables[static_cast<std::size_t>(buckets[b].table)].param ==
+                 static_cast<i64>(p);
+      }
+      if (inside) last = std::max(last, done[p]);
+    }
+    steps[static_cast<std::size_t>(last)].buckets.push_back(static_cast<i64>(b));
+  }
+}
+
 // The optimizer: one pass over the dense arena with a table of segments, one call per sparse table;
 // and the norms of everything that has a gradient.
 void Plan::Impl::compile_update() {
@@ -28,14 +71,12 @@ void Plan::Impl::compile_update() {
   dense.beta1 = rows.beta1 = rule.beta1;
   dense.beta2 = rows.beta2 = rule.beta2;
   dense.epsilon = rows.epsilon = rule.epsilon;
-  dense.scalars = rows.scalars = &scalars;
-  dense.update_count = rows.update_count = &state.update_count;
+  dense.scalars = rows.scalars = reinterpret_cast<const Scalars*>(fixed + staging.scalars);
+  dense.decision = rows.decision = state.decision;
   dense.params = state.params;
   dense.grads = state.grads;
   dense.slot0 = state.slot0;
   dense.slot1 = state.slot1;
-  dense.running_rows = &running_rows;
-  NormCall dense_norm;
   for (std::size_t p = 0; p < graph.params.size(); ++p) {
     const Param& param = graph.params[p];
     const i64 s = state.segment_of(static_cast<i64>(p));
@@ -44,26 +85,45 @@ void Plan::Impl::compile_update() {
     OptimizerSegment entry{segment.offset, segment.count(), 0, param.running};
     if (param.running) entry.decay = batch_norm_momentum(graph, static_cast<i64>(p));
     if (!param.running && param.decay) entry.decay = rule.weight_decay;
-    if (!param.running) dense_norm.ranges.push_back(state.grad(static_cast<i64>(p)));
     dense.segments.push_back(entry);
   }
   if (!dense.segments.empty()) updates.push_back(device.compile(dense));
-  dense_norm.out = norm;
-  if (!dense_norm.ranges.empty()) norms.push_back(device.compile(dense_norm));
+  const i64* active = reinterpret_cast<const i64*>(fixed + staging.active);
   for (TableState& table : state.tables) {
     rows.param = table.weight;
     rows.grad = table.grad;
     rows.slot0 = table.slot0;
     rows.slot1 = table.slot1;
     rows.rows = table.rows;
-    rows.active = &table.active;
+    rows.active = active++;
     updates.push_back(device.compile(rows));
-    NormCall call;
-    call.ranges = {table.grad};
-    call.active_rows = &table.active;
-    call.out = norm;
-    norms.push_back(device.compile(call));
   }
+  compile_norms();
+}
+
+// The squared norms of everything that has a gradient, and what follows from them.
+void Plan::Impl::compile_norms() {
+  const i64 parts = static_cast<i64>(state.tables.size()) + 1;
+  squares = View{device.allocate(parts * 8), DType::f64, {parts}};
+  const auto add = [&](NormCall call) {
+    call.out = View{squares.as<double>() + norms.size(), DType::f64, {1}};
+    norms.push_back(device.compile(call));
+  };
+  NormCall dense;
+  for (std::size_t p = 0; p < graph.params.size(); ++p)
+    if (state.segment_of(static_cast<i64>(p)) >= 0 && !graph.params[p].running)
+      dense.ranges.push_back(state.grad(static_cast<i64>(p)));
+  if (!dense.ranges.empty()) add(dense);
+  const i64* active = reinterpret_cast<const i64*>(fixed + staging.active);
+  for (TableState& table : state.tables) add({{table.grad}, active++, {}});
+  DecideCall call;
+  call.word = reinterpret_cast<const double*>(fixed + staging.word);
+  call.squares = squares.as<double>();
+  call.norms = static_cast<i64>(norms.size());
+  call.clip_norm = config.optimizer.clip_norm;
+  call.dynamic_scale = device.activation() == DType::f16;
+  call.decision = state.decision;
+  decision = device.compile(call);
 }
 
 }  // namespace cohort

@@ -42,17 +42,26 @@ Plan::Plan(Device& device, const Graph& graph, ModelState& state, const PlanConf
 
 Plan::~Plan() = default;
 
-StepResult Plan::gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
-                           CollectiveQueue* queue) {
-  return impl_->reduce_gradients({&batch, &sparse, nullptr}, queue);
+void Plan::begin(const Batch& batch, const std::vector<SparseRows>& sparse,
+                 const std::vector<double>& requests, Reducer* reducer, double learning_rate) {
+  impl_->begin({&batch, &sparse, &requests, learning_rate, true}, reducer);
 }
 
+StepResult Plan::finish(Reducer* reducer) { return impl_->finish(reducer); }
+
+i64 Plan::ahead() const { return impl_->slots.size() > 1 ? 1 : 0; }
+
 StepResult Plan::step(const Batch& batch, const std::vector<SparseRows>& sparse,
-                      const std::vector<double>& requests, CollectiveQueue* queue,
+                      const std::vector<double>& requests, Reducer* reducer,
                       double learning_rate) {
-  StepResult result = impl_->reduce_gradients({&batch, &sparse, &requests}, queue);
-  impl_->update(result, learning_rate);
-  return result;
+  begin(batch, sparse, requests, reducer, learning_rate);
+  return finish(reducer);
+}
+
+StepResult Plan::gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
+                           Reducer* reducer) {
+  impl_->begin({&batch, &sparse, nullptr, 0, false}, reducer);
+  return impl_->finish(reducer);
 }
 
 StepResult Plan::infer(const Batch& batch) { return impl_->infer(batch); }

@@ -41,16 +41,23 @@ struct StepResult {
 
 class Plan {
  public:
-  // `queue` is null for plans without collectives (inference, world 1 included).
   Plan(Device& device, const Graph& graph, ModelState& state, const PlanConfig& config);
   ~Plan();
 
-  // One training step over a batch of micro_batches * rows rows at most.
+  // Gives one training step over a batch of micro_batches * rows rows at most to the device; the
+  // batch is not needed after. At most five requests. `reducer` is null with one rank.
+  void begin(const Batch& batch, const std::vector<SparseRows>& sparse,
+             const std::vector<double>& requests, Reducer* reducer, double learning_rate);
+  // Waits for the oldest step begun and not finished. Steps may run before they are finished:
+  // ahead() of them at once keep the device busy.
+  StepResult finish(Reducer* reducer);
+  i64 ahead() const;
+  // begin() and finish().
   StepResult step(const Batch& batch, const std::vector<SparseRows>& sparse,
-                  const std::vector<double>& requests, CollectiveQueue* queue, double learning_rate);
+                  const std::vector<double>& requests, Reducer* reducer, double learning_rate);
   // Forward and backward only, reduced over ranks, weights untouched: state.grads hold the sums.
   StepResult gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
-                       CollectiveQueue* queue);
+                       Reducer* reducer);
   // Forward of rows [0, batch.valid). Loss and weight sums of these rows are returned (not means).
   StepResult infer(const Batch& batch);
   // Copies of graph.prediction and of the prediction's target after infer(): real as double.

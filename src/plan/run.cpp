@@ -7,158 +7,205 @@
 #include "plan/plan_impl.h"
 
 namespace cohort {
+namespace {
 
-// Stages rows [first_row, first_row + rows) of the batch.
-void Plan::Impl::load(const Batch& batch, i64 first_row) {
-  const i64 rows = std::min(config.rows, batch.capacity - first_row);
-  for (std::size_t k = 0; k < inputs.size(); ++k) {
-    const BatchColumn& column = batch.columns[k];
-    const Staged& to = inputs[k];
-    const i64 width = to.data.bytes() / config.rows;
-    device.copy_in(to.data.data, column.data.data() + first_row * width, rows * width);
-    if (to.lengths.data) device.copy_in(to.lengths.data, column.lengths.data() + first_row, rows * 4);
-  }
-  device.copy_in(row_id.data, batch.row_ids.data() + first_row, rows * 8);
-  device.copy_in(position.data, batch.positions.data() + first_row, rows * 4);
-  scalars.epoch = batch.epoch;
-  scalars.step = batch.step;
-  scalars.valid = std::clamp<i64>(batch.valid - first_row, 0, rows);
+void put(char* to, const void* from, i64 bytes) {
+  if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
 
-void Plan::Impl::load_sparse(const std::vector<SparseRows>& sparse, i64 micro) {
+}  // namespace
+
+// Writes rows [micro * rows, (micro + 1) * rows) of the batch, and what goes with them, to a slot.
+void Plan::Impl::fill(char* host, const StepArguments& arguments, i64 micro) {
+  const Batch& batch = *arguments.batch;
+  const i64 first = micro * config.rows;
+  const i64 rows = std::min(config.rows, batch.capacity - first);
+  Scalars scalars;
+  scalars.epoch = batch.epoch;
+  scalars.valid = std::clamp<i64>(batch.valid - first, 0, rows);
+  scalars.learning_rate = arguments.learning_rate;
+  put(host + staging.scalars, &scalars, sizeof(scalars));
+  double word[word_size] = {0, 0, static_cast<double>(batch.valid)};
+  if (arguments.requests)
+    std::copy(arguments.requests->begin(), arguments.requests->end(), word + 3);
+  put(host + staging.word, word, sizeof(word));
+  put(host + staging.row_id, batch.row_ids.data() + first, rows * 8);
+  put(host + staging.position, batch.positions.data() + first, rows * 4);
+  for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
+    const BatchColumn& column = batch.columns[k];
+    const i64 width = count(graph.inputs[k].shape) * size_of(graph.inputs[k].dtype);
+    put(host + staging.data[k], column.data.data() + first * width, rows * width);
+    if (staging.lengths[k] >= 0)
+      put(host + staging.lengths[k], column.lengths.data() + first, rows * 4);
+  }
+  if (arguments.sparse) fill_sparse(host, *arguments.sparse, micro);
+}
+
+void Plan::Impl::fill_sparse(char* host, const std::vector<SparseRows>& sparse, i64 micro) {
   COHORT_CHECK(sparse.size() == state.tables.size(), "one SparseRows per sparse table");
+  const std::vector<i64> ids = sparse_inputs(graph);
   for (std::size_t t = 0; t < state.tables.size(); ++t) {
     TableState& table = state.tables[t];
+    const Input& input = graph.inputs[static_cast<std::size_t>(ids[t])];
     const i64 have = static_cast<i64>(sparse[t].slots.size());
-    const i64 per_pass = slots[t].count();
+    const i64 per_pass = config.rows * count(input.shape);
     const i64 take = std::clamp<i64>(have - micro * per_pass, 0, per_pass);
-    device.copy_in(slots[t].data, sparse[t].slots.data() + micro * per_pass, take * 4);
-    if (micro > 0) continue;
+    put(host + staging.slots[t], sparse[t].slots.data() + micro * per_pass, take * 4);
     table.active = static_cast<i64>(sparse[t].rows.size());
     COHORT_CHECK(table.active <= table.capacity, "row segment too small for the global batch");
-    device.copy_in(table.rows.data, sparse[t].rows.data(), table.active * 4);
-    const i64 dim = table.grad.shape[1];
-    device.zero(table.grad.data, table.active * dim * size_of(table.grad.dtype));
+    put(host + staging.rows[t], sparse[t].rows.data(), table.active * 4);
+    put(host + staging.active + static_cast<i64>(t) * 8, &table.active, 8);
   }
 }
 
-void Plan::Impl::submit_bucket(const Bucket& bucket, CollectiveQueue* queue) {
-  View range = bucket.range;
-  if (bucket.table >= 0) {
-    const TableState& table = state.tables[static_cast<std::size_t>(bucket.table)];
-    range = table.grad;
-    range.shape[0] = table.active;
-  }
-  if (range.count() == 0) return;
-  tickets.push_back(queue->submit([range](Communicator& c) { c.all_reduce(range, Reduce::sum); }));
+// The rows of a table's segment that this step zeroes and reduces.
+View Plan::Impl::treated(const TableState& table) const {
+  View range = table.grad;
+  range.shape[0] = device.rows_treated(table.active, table.capacity);
+  return range;
 }
 
-void Plan::Impl::run_forward_backward(CollectiveQueue* queue, bool submit) {
+void Plan::Impl::give_nodes(const Slot& slot, bool submit, Reducer* reducer) {
+  for (auto& kernel : ingest[static_cast<std::size_t>(slot.index)]) kernel->run();
   for (PlanStep& step : steps) {
     step.kernel->run();
-    if (step.sync.data && queue) {
-      const View sums = step.sync;
-      queue->wait(queue->submit([sums](Communicator& c) { c.all_reduce(sums, Reduce::sum); }));
+    if (!reducer) continue;
+    if (step.sync.data) {
+      reducer->submit(step.sync);
+      reducer->wait();
     }
-    if (!submit || !queue) continue;
-    for (i64 b : step.buckets) submit_bucket(buckets[static_cast<std::size_t>(b)], queue);
+    for (i64 b : step.buckets) {
+      const Bucket& bucket = buckets[static_cast<std::size_t>(b)];
+      const View range = bucket.table < 0
+                             ? bucket.range
+                             : treated(state.tables[static_cast<std::size_t>(bucket.table)]);
+      if (submit && range.count() > 0) reducer->submit(range);
+    }
   }
 }
 
-StepResult Plan::Impl::reduce_gradients(const StepArguments& arguments, CollectiveQueue* queue) {
-  const Batch& batch = *arguments.batch;
-  device.zero(state.grads.data, state.grads.bytes());
-  device.zero(loss.data, loss.bytes());
-  tickets.clear();
+void Plan::Impl::give_update() {
+  for (auto& kernel : norms) kernel->run();
+  decision->run();
+  for (auto& kernel : updates) kernel->run();
+}
+
+// Everything that the device does in a pass, in order.
+void Plan::Impl::give(const Slot& slot, const Pace& pace, Reducer* reducer) {
+  if (slot.device != fixed) device.copy(fixed, slot.device, staging.fixed_bytes);
+  if (pace.first) {
+    device.zero(loss.data, loss.bytes());
+    device.zero(state.grads.data, config.train ? state.grads.bytes() : 0);
+    for (const TableState& table : state.tables)
+      if (config.train) device.zero(table.grad.data, treated(table).bytes());
+  }
+  give_nodes(slot, pace.last, reducer);
+  if (!pace.last) return;
+  char* word = fixed + staging.word;
+  device.copy(word, loss.data, loss.bytes());
+  if (reducer) {
+    reducer->submit(View{word, DType::f64, {word_size}});
+    reducer->wait();
+  }
+  if (pace.update) give_update();
+  device.copy(results.data, word, word_size * 8);
+  device.copy(results.as<char>() + word_size * 8, state.decision, sizeof(Decision));
+}
+
+void Plan::Impl::run_pass(const StepArguments& arguments, i64 micro, const Pace& pace,
+                          Reducer* reducer) {
+  const Slot& slot = slots[static_cast<std::size_t>(next_slot)];
+  for (Pending& step : pending)
+    if (step.slot == next_slot) collect(step, reducer);
+  device.wait(slot, [&] { if (reducer) reducer->poll(); });
+  fill(slot.host, arguments, micro);
+  device.send(slot);
+  if (device.records()) {
+    std::vector<i64> key = {next_slot, pace.first, pace.last, pace.update,
+                            reinterpret_cast<i64>(reducer)};
+    for (const TableState& table : state.tables) key.push_back(treated(table).shape[0]);
+    std::unique_ptr<Kernel>& kernel = recorded[key];
+    if (!kernel)
+      kernel = device.record([this, slot, pace, reducer] { give(slot, pace, reducer); });
+    kernel->run();
+  } else {
+    give(slot, pace, reducer);
+  }
+  device.close(slot, results.data, pace.last ? results.bytes() : 0);
+  next_slot = (next_slot + 1) % static_cast<i64>(slots.size());
+}
+
+void Plan::Impl::begin(const StepArguments& arguments, Reducer* reducer) {
+  const std::size_t requests = arguments.requests ? arguments.requests->size() : 0;
+  COHORT_CHECK(requests <= most_requests, "more requests than the control word holds");
+  const double waited = reducer ? reducer->waited_seconds() : 0;
+  i64 slot = 0;
   for (i64 micro = 0; micro < config.micro_batches; ++micro) {
-    load(batch, micro * config.rows);
-    load_sparse(*arguments.sparse, micro);
-    run_forward_backward(queue, micro + 1 == config.micro_batches);
+    const bool last = micro + 1 == config.micro_batches;
+    slot = next_slot;
+    run_pass(arguments, micro, {micro == 0, last, last && arguments.update}, reducer);
   }
-  control.assign(2, 0.0);
-  device.copy_out(control.data(), loss.data, 16);
-  control.push_back(static_cast<double>(batch.valid));
-  if (arguments.requests)
-    control.insert(control.end(), arguments.requests->begin(), arguments.requests->end());
-  const double before = seconds_now();
-  if (queue) {
-    const View word{control.data(), DType::f64, {static_cast<i64>(control.size())}};
-    queue->wait(queue->submit([word](Communicator& c) { c.all_reduce(word, Reduce::sum); }));
+  Pending step{slot, requests, arguments.update, false, 0, {}};
+  step.result.comm_seconds = reducer ? reducer->waited_seconds() - waited : 0;
+  pending.push_back(step);
+}
+
+// Reads the results of a step from its slot, before the slot is used again.
+void Plan::Impl::collect(Pending& step, Reducer* reducer) {
+  if (step.collected) return;
+  const Slot& slot = slots[static_cast<std::size_t>(step.slot)];
+  device.wait(slot, [&] { if (reducer) reducer->poll(); });
+  double word[word_size];
+  Decision decided;
+  std::memcpy(word, slot.results, sizeof(word));
+  std::memcpy(static_cast<void*>(&decided), slot.results + sizeof(word), sizeof(decided));
+  StepResult& result = step.result;
+  step.loss_sum = word[0];
+  result.weight = word[1];
+  result.loss = word[1] > 0 ? word[0] / word[1] : 0.0;
+  result.requests.assign(word + 3, word + 3 + step.requests);
+  if (step.update) {
+    result.grad_norm = decided.grad_norm;
+    result.skipped = decided.skipped;
   }
-  StepResult result;
-  result.comm_seconds = seconds_now() - before;
-  result.weight = control[1];
-  result.loss = result.weight > 0 ? control[0] / result.weight : 0.0;
-  running_rows = control[2];
-  result.requests.assign(control.begin() + 3, control.end());
+  step.collected = true;
+}
+
+StepResult Plan::Impl::finish(Reducer* reducer) {
+  COHORT_CHECK(!pending.empty(), "finish() without begin()");
+  collect(pending.front(), reducer);
+  const StepResult result = pending.front().result;
+  pending.erase(pending.begin());
   return result;
 }
 
-void Plan::Impl::update(StepResult& result, double learning_rate) {
-  scalars.inverse_weight = result.weight > 0 ? 1.0 / result.weight : 0.0;
-  scalars.learning_rate = learning_rate;
-  double squares = 0;
-  for (auto& kernel : norms) {
-    double part = 0;
-    kernel->run();
-    device.copy_out(&part, norm.data, 8);
-    squares += part;
-  }
-  result.grad_norm = std::sqrt(squares) * scalars.inverse_weight;
-  result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.grad_norm);
-  if (result.skipped || result.weight <= 0) return;   // the same on every rank: inputs are reduced
-  const double limit = config.optimizer.clip_norm;
-  scalars.clip = limit > 0 && result.grad_norm > limit ? limit / result.grad_norm : 1.0;
-  for (auto& kernel : updates) kernel->run();
-  ++state.update_count;
-}
-
 StepResult Plan::Impl::infer(const Batch& batch) {
-  device.zero(loss.data, loss.bytes());
-  load(batch, 0);
-  run_forward_backward(nullptr, false);
-  double sums[2] = {0, 0};
-  device.copy_out(sums, loss.data, 16);
-  StepResult result;
-  result.loss = sums[0];
-  result.weight = sums[1];
+  begin({&batch, nullptr, nullptr, 0, false}, nullptr);
+  collect(pending.front(), nullptr);
+  StepResult result = pending.front().result;
+  result.loss = pending.front().loss_sum;
+  pending.erase(pending.begin());
   return result;
 }
 
 std::vector<double> Plan::Impl::read_value(i64 value, i64 rows) const {
   View view = value_view(value);
   view.shape[0] = rows;
-  std::vector<double> values(static_cast<std::size_t>(view.count()));
   std::vector<char> raw(static_cast<std::size_t>(view.bytes()));
   device.copy_out(raw.data(), view.data, view.bytes());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (view.dtype == DType::f64) std::memcpy(&values[i], &raw[i * 8], 8);
-    if (view.dtype == DType::f32) {
-      float x;
-      std::memcpy(&x, &raw[i * 4], 4);
-      values[i] = x;
-    }
-    if (view.dtype == DType::i32) {
-      i32 x;
-      std::memcpy(&x, &raw[i * 4], 4);
-      values[i] = x;
-    }
-  }
-  return values;
+  return to_doubles(view.dtype, raw.data(), view.count());
 }
 
 Plan::Memory Plan::Impl::memory() const {
   Memory m{state.params.bytes(), state.grads.bytes(), state.slot0.bytes() + state.slot1.bytes(),
-           map.bytes + scratch.bytes(), row_id.bytes() + position.bytes()};
+           map.bytes + scratch.bytes(), staging.bytes * static_cast<i64>(slots.size())};
   if (!config.train) m.grads = m.slots = 0;
   for (const TableState& table : state.tables) {
     m.params += table.weight.bytes();
     if (!config.train) continue;
-    m.grads += table.grad.bytes() + table.rows.bytes();
+    m.grads += table.grad.bytes();
     m.slots += table.slot0.bytes() + table.slot1.bytes();
   }
-  for (const Staged& input : inputs)
-    m.staging += input.data.bytes() + (input.lengths.data ? input.lengths.bytes() : 0);
   return m;
 }
 

@@ -40,6 +40,8 @@ ModelState::ModelState(Device& device, const Graph& graph, const std::vector<i64
       }
     }
   }
+  decision = static_cast<Decision*>(device.allocate(sizeof(Decision)));
+  write_decision({});
   params = arena(device, layout_.size());
   if (train) {
     grads = arena(device, layout_.size());
@@ -53,8 +55,6 @@ ModelState::ModelState(Device& device, const Graph& graph, const std::vector<i64
     t.slot0 = table(device, shape[0], shape[1]);
     t.slot1 = table(device, shape[0], shape[1]);
     t.grad = table(device, t.capacity, shape[1]);
-    t.rows = View{nullptr, DType::i32, {t.capacity}};
-    t.rows.data = device.allocate(t.rows.bytes());
   }
 }
 
@@ -92,7 +92,17 @@ void ModelState::initialise(u64 seed) {
     device_.zero(t.slot0.data, t.slot0.bytes());
     device_.zero(t.slot1.data, t.slot1.bytes());
   }
-  update_count = 0;
+  write_decision({});
+}
+
+Decision ModelState::read_decision() const {
+  Decision value;
+  device_.copy_out(&value, decision, sizeof(value));
+  return value;
+}
+
+void ModelState::write_decision(const Decision& value) {
+  device_.copy_in(decision, &value, sizeof(value));
 }
 
 std::vector<NamedView> ModelState::tensors() const {

@@ -15,8 +15,8 @@ struct TableState {
   i64 param = 0;            // index into Graph::params
   i64 capacity = 0;         // rows the gradient segment holds
   View weight, slot0, slot1, grad;   // [rows, dim] x3, [capacity, dim]
-  View rows;                // i32 [capacity]: the table row of each segment row
-  i64 active = 0;           // segment rows in use in this step
+  View rows;                // i32 [capacity]: the table row of each segment row; the plan's
+  i64 active = 0;           // segment rows in use in the step begun last
 };
 
 struct NamedView {
@@ -35,10 +35,12 @@ class ModelState {
   i64 segment_of(i64 param) const { return segment_[static_cast<std::size_t>(param)]; }
   View params, grads, slot0, slot1;                  // whole dense arenas, real [layout().size()]
   std::vector<TableState> tables;
-  i64 update_count = 0;
+  Decision* decision = nullptr;                      // device memory
 
   // Initial weights, keyed by (seed, parameter name); slots zero.
   void initialise(u64 seed);
+  Decision read_decision() const;
+  void write_decision(const Decision& value);
   // Everything that a checkpoint holds: weights "<param>", slots "optimizer/<k>/<param>".
   std::vector<NamedView> tensors() const;
 

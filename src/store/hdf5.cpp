@@ -50,6 +50,8 @@ hid_t file_type(DType type) {
     case DType::i32: return H5T_STD_I32LE;
     case DType::i64: return H5T_STD_I64LE;
     case DType::u8: return H5T_STD_U8LE;
+    case DType::bf16:   // of devices only
+    case DType::f16: break;
   }
   broken(__FILE__, __LINE__, "unknown element type");
 }

@@ -9,7 +9,7 @@ namespace cohort {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"  // the enumerators are named as the types they stand for
-enum class DType : u8 { f32, f64, i32, i64, u8 };
+enum class DType : u8 { f32, f64, i32, i64, u8, bf16, f16 };
 #pragma GCC diagnostic pop
 i64 size_of(DType type);                      // bytes
 const char* name_of(DType type);              // "float32", ...
@@ -29,5 +29,10 @@ struct View {
   template <class T>
   T* as() const { return static_cast<T*>(data); }
 };
+
+// Elements of any type, widened.
+std::vector<double> to_doubles(DType type, const void* data, i64 elements);
+// Bytes of these numbers in a type, rounded to the nearest (ties to even); integers truncated.
+std::vector<char> from_doubles(DType type, const std::vector<double>& values);
 
 }  // namespace cohort

@@ -43,7 +43,7 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
   state = std::make_unique<ModelState>(*session.device, *session.graph,
                                        row_capacities(*session.graph, batch), true);
   plan = std::make_unique<Plan>(*session.device, *session.graph, *state, plan_config());
-  if (ranks.size() > 1) queue = std::make_unique<CollectiveQueue>(ranks.duplicate());
+  if (ranks.size() > 1) reducer = std::make_unique<CollectiveQueue>(ranks.duplicate());
 }
 
 PlanConfig Trainer::plan_config() const {
@@ -85,6 +85,7 @@ void Trainer::begin() {
   facts.seed = e.train.seed;
   state->initialise(e.train.seed);
   resume();
+  given = step;
   on_rank_0(ranks, [&] {
     run.write_config(e.text());
     run.begin(facts);
@@ -106,17 +107,17 @@ Exit Trainer::loop() {
   started = seconds_now();
   window_started = started;
   while (step < total && outcome == Exit::done && !stopped_early) {
-    const FeedItem item = feed.next();
-    const double rate = learning_rate_at(session.experiment.optimizer, step, total);
-    const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
-    const StepResult result = plan->step(item.batch, item.sparse, {asked}, queue.get(), rate);
-    account(item.batch, result);
-    ++step;
-    ++timed;
-    comm_seconds += result.comm_seconds;
-    report(result, rate, feed.waited_seconds(), progress);
+    begin_step(feed);
+    // A step may run while the host prepares the next, but not over an edge where state is read.
+    while (step < given && (given - step > plan->ahead() || is_edge(given))) {
+      const StepResult result = finish_step();
+      report(result, feed.waited_seconds(), progress);
+      if (result.requests.at(0) > 0) outcome = Exit::stopped;
+    }
+    if (outcome == Exit::stopped)
+      while (step < given) report(finish_step(), feed.waited_seconds(), progress);
+    if (step < given) continue;
     const bool epoch_done = step % steps_per_epoch == 0;
-    if (result.requests.at(0) > 0) outcome = Exit::stopped;
     if (epoch_done) end_epoch();
     const i64 every = session.experiment.train.checkpoint_every_steps;
     const bool due = (every > 0 ? step % every == 0 : epoch_done) || step == best_step;
@@ -124,6 +125,33 @@ Exit Trainer::loop() {
   }
   progress.finish();
   return outcome;
+}
+
+// Whether state is read after this many steps, by the config alone: an evaluation or a checkpoint.
+bool Trainer::is_edge(i64 steps) const {
+  const i64 every = session.experiment.train.checkpoint_every_steps;
+  return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0);
+}
+
+void Trainer::begin_step(Feed& feed) {
+  const FeedItem item = feed.next();
+  const double rate = learning_rate_at(session.experiment.optimizer, given, total);
+  const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
+  plan->begin(item.batch, item.sparse, {asked}, reducer.get(), rate);
+  Ledger rows(static_cast<i64>(ledger.lines().size()));
+  rows.add(item.batch);
+  begun.push_back(std::move(rows));
+  ++given;
+}
+
+StepResult Trainer::finish_step() {
+  const StepResult result = plan->finish(reducer.get());
+  account(begun.front(), result);
+  begun.pop_front();
+  ++step;
+  ++timed;
+  comm_seconds += result.comm_seconds;
+  return result;
 }
 
 LoaderConfig Trainer::loader_config() const {
@@ -146,16 +174,17 @@ Feed::Options Trainer::feed_options() const {
           sparse_inputs(*session.graph)};
 }
 
-void Trainer::account(const Batch& rows, const StepResult& result) {
+void Trainer::account(const Ledger& rows, const StepResult& result) {
+  for (std::size_t s = 0; s < ledger.lines().size(); ++s) {
+    const Ledger::Line& more = rows.lines()[s];
+    Ledger::Line& line = ledger.lines()[s];
+    (result.skipped ? line.skipped : line.used) += more.used;
+    if (!result.skipped) line.sum += more.sum;
+  }
   if (!result.skipped) {
     bad_steps = 0;
-    ledger.add(rows);
     return;
   }
-  Ledger lost(static_cast<i64>(ledger.lines().size()));
-  lost.add(rows);
-  for (std::size_t s = 0; s < ledger.lines().size(); ++s)
-    ledger.lines()[s].skipped += lost.lines()[s].used;
   log::warn("step {}: loss {} or gradient norm {} is not finite; the step is skipped on all ranks",
             step + 1, result.loss, result.grad_norm);
   if (++bad_steps >= most_bad_steps)
@@ -163,8 +192,9 @@ void Trainer::account(const Batch& rows, const StepResult& result) {
          "set optimizer.clip_norm, then resume from the newest checkpoint", step + 1, bad_steps);
 }
 
-void Trainer::report(const StepResult& result, double rate, double waited, Progress& progress) {
+void Trainer::report(const StepResult& result, double waited, Progress& progress) {
   const double now = seconds_now();
+  const double rate = learning_rate_at(session.experiment.optimizer, step - 1, total);
   const i64 every = session.experiment.train.log_every_steps;
   if (ranks.rank() != 0) return;
   ProgressState s;

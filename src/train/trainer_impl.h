@@ -1,5 +1,6 @@
 // The inside of the training loop: trainer.cpp runs it, trainer_state.cpp keeps and restores it.
 #pragma once
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -30,8 +31,11 @@ struct Trainer {
   LoaderConfig loader_config() const;
   Feed::Options feed_options() const;
   RunFolder open_run(RunMode mode);
-  void account(const Batch& rows, const StepResult& result);
-  void report(const StepResult& result, double rate, double waited, Progress& progress);
+  void begin_step(Feed& feed);
+  StepResult finish_step();
+  void account(const Ledger& rows, const StepResult& result);
+  void report(const StepResult& result, double waited, Progress& progress);
+  bool is_edge(i64 steps) const;
   // trainer_state.cpp
   void resume();
   void check_resumable(const nlohmann::json& saved) const;
@@ -52,11 +56,13 @@ struct Trainer {
   i64 batch = 0, steps_per_epoch = 0, total = 0;
   std::unique_ptr<ModelState> state;
   std::unique_ptr<Plan> plan;
-  std::unique_ptr<CollectiveQueue> queue;
+  std::unique_ptr<Reducer> reducer;      // null with one rank
+  std::deque<Ledger> begun;      // rows of the steps that the device was given and has not finished
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<MetricsLog> metrics;   // rank 0
   std::unique_ptr<EventFile> events;     // rank 0
   i64 step = 0;                  // done
+  i64 given = 0;                 // to the device
   i64 bad_steps = 0;
   double best = 0;               // of the early-stopping metric
   i64 best_step = -1, evaluations_since_best = 0;

@@ -36,7 +36,11 @@ void Trainer::resume() {
   check_resumable(saved);
   restore(*loaded, state->tensors());
   step = saved.at("step").get<i64>();
-  state->update_count = saved.at("update_count").get<i64>();
+  Decision decision;
+  decision.updates = saved.at("update_count").get<i64>();
+  decision.loss_scale = saved.value("loss_scale", 1.0);
+  decision.good_steps = saved.value("good_steps", i64{0});
+  state->write_decision(decision);
   best = saved.at("best").at("value").get<double>();
   best_step = saved.at("best").at("step").get<i64>();
   evaluations_since_best = saved.at("best").at("evaluations_since").get<i64>();
@@ -50,10 +54,13 @@ void Trainer::resume() {
 nlohmann::json Trainer::state_json() const {
   const Experiment& e = session.experiment;
   const i64 lanes = e.data.lanes > 0 ? e.data.lanes : std::min<i64>(batch, 64);
+  const Decision decision = state->read_decision();
   return {{"step", step},
           {"epoch", step / steps_per_epoch},
           {"epoch_step", step % steps_per_epoch},
-          {"update_count", state->update_count},
+          {"update_count", decision.updates},
+          {"loss_scale", decision.loss_scale},
+          {"good_steps", decision.good_steps},
           {"seed", e.train.seed},
           {"global_batch", batch},
           {"lanes", lanes},

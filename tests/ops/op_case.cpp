@@ -23,30 +23,15 @@ Shape with_rows(i64 rows, const Shape& shape) {
 View upload(Device& device, const Numbers& values, DType type, const Shape& shape) {
   View view{nullptr, type, shape};
   view.data = device.allocate(std::max<i64>(view.bytes(), 64));
-  const auto put = [&](auto zero) {
-    std::vector<decltype(zero)> cast;
-    for (double v : values) cast.push_back(static_cast<decltype(zero)>(v));
-    device.copy_in(view.data, cast.data(), view.bytes());
-  };
-  switch (type) {
-    case DType::f32: put(float{}); break;
-    case DType::f64: put(double{}); break;
-    case DType::i32: put(cohort::i32{}); break;
-    case DType::i64: put(cohort::i64{}); break;
-    case DType::u8: put(cohort::u8{}); break;
-  }
+  const std::vector<char> raw = from_doubles(type, values);
+  device.copy_in(view.data, raw.data(), view.bytes());
   return view;
 }
 
 Numbers download(Device& device, const View& view) {
-  const auto get = [&](auto zero) {
-    std::vector<decltype(zero)> values(static_cast<std::size_t>(view.count()));
-    device.copy_out(values.data(), view.data, view.bytes());
-    return Numbers(values.begin(), values.end());
-  };
-  if (view.dtype == DType::f32) return get(float{});
-  if (view.dtype == DType::i32) return get(cohort::i32{});
-  return get(double{});
+  std::vector<char> raw(static_cast<std::size_t>(view.bytes()));
+  device.copy_out(raw.data(), view.data, view.bytes());
+  return to_doubles(view.dtype, raw.data(), view.count());
 }
 
 std::size_t size(i64 n) { return static_cast<std::size_t>(n); }
@@ -123,6 +108,13 @@ Slots slots_for(const OpCase& c, const OpData& data) {
   return result;
 }
 
+template <class T>
+const T* in_device(Device& device, const T& value) {
+  void* data = device.allocate(sizeof(T));
+  device.copy_in(data, &value, sizeof(T));
+  return static_cast<const T*>(data);
+}
+
 constexpr double started = 0.5;   // what accumulated gradients hold before
 
 struct Runner {
@@ -130,19 +122,20 @@ struct Runner {
   const OpCase& c;
   const OpData& data;
   Graph graph = graph_for(c);
-  Scalars scalars{};
   Call call{};
 
   void bind() {
+    Scalars scalars;
     scalars.valid = c.valid;
-    scalars.global_batch = c.rows;
-    scalars.training = c.training;
-    scalars.seed = 3;
     scalars.epoch = 2;
+    call.global_batch = c.rows;
+    call.training = c.training;
+    call.seed = 3;
     call.node = &graph.nodes[0];
     call.graph = &graph;
     call.rows = c.rows;
-    call.scalars = &scalars;
+    call.scalars = in_device(device, scalars);
+    call.decision = in_device(device, Decision{});
     Numbers rows(size(c.rows)), ids(size(c.rows));
     for (i64 r = 0; r < c.rows; ++r) {
       rows[size(r)] = static_cast<double>(r);

@@ -1,6 +1,7 @@
 // Optimizer updates and gradient norms of the host devices against formulas written out in float64.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -31,22 +32,23 @@ class Updates : public testing::TestWithParam<DeviceChoice> {
     if (shape.empty()) shape = {static_cast<i64>(values.size())};
     View view{nullptr, device->real(), shape};
     view.data = device->allocate(view.bytes());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (view.dtype == DType::f32)
-        view.as<float>()[i] = static_cast<float>(values[i]);
-      else
-        view.as<double>()[i] = values[i];
-    }
+    const std::vector<float> narrow(values.begin(), values.end());
+    const bool is_narrow = view.dtype == DType::f32;
+    device->copy_in(view.data, is_narrow ? static_cast<const void*>(narrow.data()) : values.data(),
+                    view.bytes());
     return view;
   }
-  static double at(const View& view, i64 i) {
-    return view.dtype == DType::f32 ? view.as<float>()[i] : view.as<double>()[i];
+  Numbers download(const View& view) {
+    std::vector<char> raw(static_cast<std::size_t>(view.bytes()));
+    device->copy_out(raw.data(), view.data, view.bytes());
+    return to_doubles(view.dtype, raw.data(), view.count());
   }
   void expect_all(const View& view, const Numbers& wanted, const char* what) {
     ASSERT_EQ(view.count(), static_cast<i64>(wanted.size()));
-    for (i64 i = 0; i < view.count(); ++i) {
-      const double want = wanted[static_cast<std::size_t>(i)];
-      EXPECT_NEAR(at(view, i), want, near * std::max(1.0, std::abs(want))) << what << " " << i;
+    const Numbers got = download(view);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const double want = wanted[i];
+      EXPECT_NEAR(got[i], want, near * std::max(1.0, std::abs(want))) << what << " " << i;
     }
   }
 };
@@ -63,14 +65,28 @@ struct State {
   Numbers p, m, v;
 };
 
+template <class T>
+T* in_device(Device& device, const T& value) {
+  void* data = device.allocate(sizeof(T));
+  device.copy_in(data, &value, sizeof(T));
+  return static_cast<T*>(data);
+}
+
 constexpr double rate = 0.125, scale = 0.5 * 0.25;  // clip * inverse_weight
 
-Scalars scalars_for_step() {
+// What a step of `count` applied before it tells the optimizer, in the device's memory.
+template <class Update>
+void bind_step(Device& device, Update& update, i64 count, double running_rows = 8,
+               bool apply = true) {
   Scalars scalars;
   scalars.learning_rate = rate;
-  scalars.clip = 0.5;
-  scalars.inverse_weight = 0.25;
-  return scalars;
+  Decision decision;
+  decision.factor = scale;
+  decision.apply = apply;
+  decision.updates = count + 1;
+  decision.running_rows = running_rows;
+  update.scalars = in_device(device, scalars);
+  update.decision = in_device(device, decision);
 }
 
 // Arena: [0, 37) decays, 3 of padding, [40, 61) does not decay, [64, 67) running statistics.
@@ -91,14 +107,10 @@ TEST_P(Updates, SgdWithMomentumAndDecayForThreeSteps) {
   update.momentum = 0.9;
   update.segments = segments;
   update.params = upload(s.p), update.slot0 = upload(s.m);
-  const Scalars scalars = scalars_for_step();
-  update.scalars = &scalars;
-  const double rows = 8;
-  update.running_rows = &rows;
   for (i64 count = 0; count < 3; ++count) {
     const Numbers g = numbers(count == 1 ? "g1" : "g", arena);
     update.grads = upload(g);
-    update.update_count = &count;
+    bind_step(*device, update, count);
     device->compile(update)->run();
     each_trained([&](std::size_t i, double decay) {
       s.m[i] = 0.9 * s.m[i] + scale * g[i] + decay * s.p[i];
@@ -133,14 +145,11 @@ TEST_P(Updates, AdamAndAdamwForThreeSteps) {
     update.beta1 = 0.8, update.beta2 = 0.95, update.epsilon = 1e-3;
     update.segments = segments;
     update.params = upload(s.p), update.slot0 = upload(s.m), update.slot1 = upload(s.v);
-    const Scalars scalars = scalars_for_step();
-    update.scalars = &scalars;
     const double rows = 0;  // nothing was seen: running statistics stay
-    update.running_rows = &rows;
     for (i64 count = 0; count < 3; ++count) {
       const Numbers g = numbers(count == 1 ? "g1" : "g", arena);
       update.grads = upload(g);
-      update.update_count = &count;
+      bind_step(*device, update, count, rows);
       device->compile(update)->run();
       adam_step(s, g, static_cast<double>(count + 1), decoupled);
       expect_all(update.params, s.p, decoupled ? "adamw p" : "adam p");
@@ -174,12 +183,10 @@ TEST_P(Updates, RowsFollowSparseAdam) {
   update.beta1 = 0.8, update.beta2 = 0.95, update.epsilon = 1e-2;
   update.param = upload(f.s.p, {7, dim}), update.grad = upload(f.g, {4, dim});
   update.slot0 = upload(f.s.m, {7, dim}), update.slot1 = upload(f.s.v, {7, dim});
-  i32 rows[4] = {6, 0, 3, -1};
-  update.rows = View{rows, DType::i32, {4}};
+  update.rows = View{in_device(*device, std::array<i32, 4>{6, 0, 3, -1}), DType::i32, {4}};
   const i64 active = 3, count = 1;
-  update.active = &active, update.update_count = &count;
-  const Scalars scalars = scalars_for_step();
-  update.scalars = &scalars;
+  update.active = in_device(*device, active);
+  bind_step(*device, update, count);
   device->compile(update)->run();
   // torch.optim.SparseAdam: epsilon joins the root before its bias correction. Step 2.
   const double step_size = rate * std::sqrt(1 - 0.95 * 0.95) / (1 - 0.8 * 0.8);
@@ -198,12 +205,10 @@ TEST_P(Updates, RowsFollowPlainSgd) {
   RowUpdate update;
   update.kind = OptimizerKind::sgd;
   update.param = upload(f.s.p, {7, dim}), update.grad = upload(f.g, {4, dim});
-  i32 rows[4] = {6, 0, 3, -1};
-  update.rows = View{rows, DType::i32, {4}};
+  update.rows = View{in_device(*device, std::array<i32, 4>{6, 0, 3, -1}), DType::i32, {4}};
   const i64 active = 3, count = 0;
-  update.active = &active, update.update_count = &count;
-  const Scalars scalars = scalars_for_step();
-  update.scalars = &scalars;
+  update.active = in_device(*device, active);
+  bind_step(*device, update, count);
   device->compile(update)->run();
   f.each_touched([&](std::size_t i, double g) { f.s.p[i] -= rate * g; });
   expect_all(update.param, f.s.p, "p");
@@ -217,36 +222,37 @@ TEST_P(Updates, NormSumsTheRangesAlone) {
     auto* data = static_cast<char*>(whole.data) + first * size_of(whole.dtype);
     return View{data, whole.dtype, {n}};
   };
-  double out = -1, want = 0;
+  double want = 0;
   for (std::size_t i = 0; i < g.size(); ++i)
     if (i < 2900 || i >= 2912) want += g[i] * g[i];
   NormCall call;
   call.ranges = {range(0, 2900), range(2912, 4001 - 2912), range(0, 0)};
-  call.out = View{&out, DType::f64, {1}};
+  call.out = View{in_device(*device, -1.0), DType::f64, {1}};
   device->compile(call)->run();
-  EXPECT_NEAR(out, want, 1e-12 * want);
+  EXPECT_NEAR(download(call.out)[0], want, 1e-12 * want);
 }
 
 TEST_P(Updates, NormOfActiveRowsLeavesTheRest) {
   Numbers g = numbers("rows", 9 * dim);
-  double out = -1, want = 0;
+  double want = 0;
   for (std::size_t i = 0; i < g.size(); ++i) {
     if (i < 4 * dim)
       want += g[i] * g[i];
     else
       g[i] = nan;
   }
-  i64 active = 4;
+  i64* active = in_device(*device, i64{4});
   NormCall call;
   call.ranges = {upload(g, {9, dim})};
-  call.active_rows = &active;
-  call.out = View{&out, DType::f64, {1}};
+  call.active_rows = active;
+  call.out = View{in_device(*device, -1.0), DType::f64, {1}};
   const auto kernel = device->compile(call);
   kernel->run();
-  EXPECT_NEAR(out, want, 1e-12 * want);
-  active = 0;
+  EXPECT_NEAR(download(call.out)[0], want, 1e-12 * want);
+  const i64 none = 0;
+  device->copy_in(active, &none, 8);
   kernel->run();
-  EXPECT_EQ(out, 0);
+  EXPECT_EQ(download(call.out)[0], 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Updates,

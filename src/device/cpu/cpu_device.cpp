@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/cpu/cpu_impl.h"
+#include "device/function_kernel.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -64,21 +65,6 @@ class Mapping {
   std::size_t bytes_;
 };
 
-template <class Run>
-class FunctionKernel : public Kernel {
- public:
-  explicit FunctionKernel(Run run) : run_(std::move(run)) {}
-  void run() override { run_(); }
-
- private:
-  Run run_;
-};
-
-template <class Run>
-std::unique_ptr<Kernel> kernel(Run run) {
-  return std::make_unique<FunctionKernel<Run>>(std::move(run));
-}
-
 class CpuDevice : public Device {
  public:
   explicit CpuDevice(const CpuOptions& options)
@@ -122,6 +108,9 @@ class CpuDevice : public Device {
   }
   std::unique_ptr<Kernel> compile(const NormCall& call) override {
     return kernel([this, call] { cpu::run_norm(context_, call); });
+  }
+  std::unique_ptr<Kernel> compile(const DecideCall& call) override {
+    return kernel([call] { decide(call); });
   }
 
  private:

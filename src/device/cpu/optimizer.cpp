@@ -12,17 +12,18 @@ struct Rule {
 
 template <class Update>
 Rule rule_of(const Update& u) {
-  const double step = static_cast<double>(*u.update_count + 1);
+  const double step = static_cast<double>(u.decision->updates);
   return {u.kind,    u.scalars->learning_rate,      u.momentum,
           u.beta1,   u.beta2,                       u.epsilon,
           1 - std::pow(u.beta1, step), 1 - std::pow(u.beta2, step)};
 }
 
 void run_running(const DenseUpdate& u, const OptimizerSegment& s) {
-  if (!u.running_rows || *u.running_rows <= 0) return;
+  const double rows = u.decision->running_rows;
+  if (rows <= 0) return;
   for (i64 k = s.offset; k < s.offset + s.count; ++k) {
     float& p = real(u.params)[k];
-    p = static_cast<float>((1 - s.decay) * p + s.decay * real(u.grads)[k] / *u.running_rows);
+    p = static_cast<float>((1 - s.decay) * p + s.decay * real(u.grads)[k] / rows);
   }
 }
 
@@ -30,7 +31,7 @@ void sgd(const DenseUpdate& u, i64 first, i64 end, float decay) {
   float* p = real(u.params);
   float* v = real(u.slot0);
   const float* g = real(u.grads);
-  const float scale = static_cast<float>(u.scalars->clip * u.scalars->inverse_weight);
+  const float scale = static_cast<float>(u.decision->factor);
   const float momentum = static_cast<float>(u.momentum);
   const float rate = static_cast<float>(u.scalars->learning_rate);
   for (i64 k = first; k < end; ++k) {
@@ -57,8 +58,9 @@ AdamRule adam_rule(const Rule& rule, double scale, double decay) {
 }  // namespace
 
 void run_update(Context& x, const DenseUpdate& u) {
+  if (!u.decision->apply) return;
   const Rule rule = rule_of(u);
-  const double scale = u.scalars->clip * u.scalars->inverse_weight;
+  const double scale = u.decision->factor;
   for (const OptimizerSegment& s : u.segments) {
     if (s.running) {
       run_running(u, s);
@@ -78,8 +80,9 @@ void run_update(Context& x, const DenseUpdate& u) {
 // torch.optim.SparseAdam adds epsilon before the bias correction of the second moment:
 // p -= rate * sqrt(correction2) / correction1 * m / (sqrt(v) + epsilon). sgd has no momentum here.
 void run_update(Context& x, const RowUpdate& u) {
+  if (!u.decision->apply) return;
   const Rule rule = rule_of(u);
-  const double scale = u.scalars->clip * u.scalars->inverse_weight;
+  const double scale = u.decision->factor;
   const i64 dim = u.param.shape[1];
   AdamRule adam = adam_rule(rule, scale, 0);
   adam.rate *= static_cast<float>(std::sqrt(rule.correction2));

@@ -38,6 +38,7 @@ void read_any(const Call& c, const Ingest& op, i64 first, i64 end) {
     case DType::i32: return read_real<i32>(c, op, first, end);
     case DType::i64: return read_real<cohort::i64>(c, op, first, end);
     case DType::u8: return read_real<cohort::u8>(c, op, first, end);
+    default: broken(__FILE__, __LINE__, "shard sets hold no such type");
   }
 }
 
@@ -74,17 +75,39 @@ void forward(Context& x, const Call& c, const Activate& op) {
     activate(x, op.activation, real(c.out[0]) + first * n, (end - first) * n);
   });
 }
-void backward(Context& x, const Call& c, const Activate& op) {
-  if (!begin_gradient(c, 0)) return;
+namespace {
+
+// The gradient of input k is that of the result before activation.
+void pass_back(Context& x, const Call& c, Activation activation, std::size_t k) {
+  if (!begin_gradient(c, k)) return;
   const i64 n = row_size(c.out[0]);
   sharded(x, valid_rows(c) * n, [&](int, i64 first, i64 end) {
     float block[256];
     for (i64 at = first; at < end; at += 256) {
       const i64 m = std::min<i64>(256, end - at);
-      activate_back(x, op.activation, block, real(c.d_out[0]) + at, real(c.out[0]) + at, m);
-      x.kernels.add(real(c.d_in[0]) + at, block, m);
+      activate_back(x, activation, block, real(c.d_out[0]) + at, real(c.out[0]) + at, m);
+      x.kernels.add(real(c.d_in[k]) + at, block, m);
     }
   });
+}
+
+}  // namespace
+
+void backward(Context& x, const Call& c, const Activate& op) { pass_back(x, c, op.activation, 0); }
+
+void forward(Context& x, const Call& c, const Add& op) {
+  const i64 n = row_size(c.out[0]);
+  sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
+    float* out = real(c.out[0]) + first * n;
+    const i64 values = (end - first) * n;
+    std::copy_n(real(c.in[0]) + first * n, values, out);
+    for (std::size_t k = 1; k < c.in.size(); ++k)
+      x.kernels.add(out, real(c.in[k]) + first * n, values);
+    activate(x, op.activation, out, values);
+  });
+}
+void backward(Context& x, const Call& c, const Add& op) {
+  for (std::size_t k = 0; k < c.in.size(); ++k) pass_back(x, c, op.activation, k);
 }
 
 namespace {
@@ -93,7 +116,7 @@ namespace {
 void drop(const Call& c, const Dropout& op, const View& from, const View& to, bool add, i64 first,
           i64 end) {
   const i64 n = row_size(from);
-  const u64 key = dropout_key(c.scalars->seed, c.scalars->epoch, c.node->name);
+  const u64 key = dropout_key(c.seed, c.scalars->epoch, c.node->name);
   const u32 threshold = dropout_threshold(op.rate);
   const float factor = static_cast<float>(1 / (1 - op.rate));
   for (i64 r = first; r < end; ++r) {
@@ -112,7 +135,7 @@ void drop(const Call& c, const Dropout& op, const View& from, const View& to, bo
 
 void forward(Context& x, const Call& c, const Dropout& op) {
   const i64 n = row_size(c.out[0]);
-  if (!c.scalars->training) {
+  if (!c.training) {
     std::copy_n(real(c.in[0]), valid_rows(c) * n, real(c.out[0]));
     return;
   }
@@ -123,7 +146,7 @@ void forward(Context& x, const Call& c, const Dropout& op) {
 void backward(Context& x, const Call& c, const Dropout& op) {
   if (!begin_gradient(c, 0)) return;
   const i64 n = row_size(c.out[0]);
-  if (!c.scalars->training)
+  if (!c.training)
     return x.kernels.add(real(c.d_in[0]), real(c.d_out[0]), valid_rows(c) * n);
   sharded(x, valid_rows(c),
           [&](int, i64 first, i64 end) { drop(c, op, c.d_out[0], c.d_in[0], true, first, end); });

@@ -19,6 +19,7 @@ class NullDevice : public Device {
   std::unique_ptr<Kernel> compile(const DenseUpdate&) override { return nothing(); }
   std::unique_ptr<Kernel> compile(const RowUpdate&) override { return nothing(); }
   std::unique_ptr<Kernel> compile(const NormCall&) override { return nothing(); }
+  std::unique_ptr<Kernel> compile(const DecideCall&) override { return nothing(); }
 
  private:
   static std::unique_ptr<Kernel> nothing() {

@@ -17,7 +17,7 @@ namespace {
 struct Rows {
   const Call& c;
   const BatchNorm& op;
-  i64 batch = c.scalars->global_batch;
+  i64 batch = c.global_batch;
   i64 groups = batch_norm_groups(op, batch);
   i64 places = batch_norm_places(op, batch);
   i64 width = row_size(c.in[0]), channels = last(c.in[0].shape);
@@ -40,8 +40,12 @@ struct Rows {
       const i64 n = valid_elements(r);
       to[0] = 1 + static_cast<double>(n);
       std::copy_n(real(c.in[0]) + r * width, n, to + 1);
-      if (with_gradient) std::copy_n(real(c.d_out[0]) + r * width, n, to + 1 + width);
+      for (i64 k = 0; with_gradient && k < n; ++k) to[1 + width + k] = d_out(r * width + k);
     }
+  }
+  // dy of own element i, before the activation.
+  double d_out(i64 i) const {
+    return real(c.d_out[0])[i] * slope(op.activation, real(c.out[0])[i]);
   }
   // use(x, dy) of every valid element of a channel in a group, over all ranks.
   template <class Use>
@@ -105,14 +109,15 @@ void add_to_running(const Rows& rows, i64 group, i64 channel, const Moments& s) 
 void forward_channel(const Rows& rows, i64 group, i64 channel) {
   const Call& c = rows.c;
   Moments s;
-  if (c.scalars->training) {
+  if (c.training) {
     s = moments_of(rows, group, channel);
     add_to_running(rows, group, channel, s);
   } else {
     s = {0, real(c.param[2])[channel], real(c.param[3])[channel]};
   }
   rows.each_own(group, channel, [&](i64 i) {
-    real(c.out[0])[i] = normalised(rows, real(c.in[0])[i], s, channel);
+    const double y = normalised(rows, real(c.in[0])[i], s, channel);
+    real(c.out[0])[i] = activate(rows.op.activation, y);
   });
 }
 
@@ -129,7 +134,7 @@ void backward_channel(const Rows& rows, i64 group, i64 channel, bool wanted) {
   });
   d_mean += d_variance * -2 * centred / s.m;
   rows.each_own(group, channel, [&](i64 i) {
-    const double x = real(c.in[0])[i], dy = real(c.d_out[0])[i];
+    const double x = real(c.in[0])[i], dy = rows.d_out(i);
     real(c.d_param[0])[channel] += dy * (x - s.mean) / deviation;
     real(c.d_param[1])[channel] += dy;
     if (!wanted) return;
@@ -147,7 +152,7 @@ i64 batch_norm_places(const BatchNorm& op, i64 global_batch) {
 
 void forward(const Call& c, const BatchNorm& op) {
   const Rows rows{c, op};
-  if (c.scalars->training && c.phase == 0) return rows.put(false);
+  if (c.training && c.phase == 0) return rows.put(false);
   for (i64 group = 0; group < rows.groups; ++group)
     for (i64 channel = 0; channel < rows.channels; ++channel) forward_channel(rows, group, channel);
 }

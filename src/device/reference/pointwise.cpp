@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "base/error.h"
 #include "device/reference/reference_impl.h"
 #include "model/dropout_mask.h"
 
@@ -41,8 +42,8 @@ double raw_at(const View& view, i64 index) {
     case DType::i32: return view.as<i32>()[index];
     case DType::i64: return static_cast<double>(view.as<cohort::i64>()[index]);
     case DType::u8: return view.as<cohort::u8>()[index];
+    default: broken(__FILE__, __LINE__, "shard sets hold no such type");
   }
-  return 0;
 }
 
 i32 id_at(const View& view, i64 index) {
@@ -93,8 +94,8 @@ void backward(const Call& c, const Activate& op) {
 namespace {
 
 double dropout_factor(const Call& c, const Dropout& op, i64 row, i64 element) {
-  if (!c.scalars->training) return 1;
-  const u64 key = dropout_key(c.scalars->seed, c.scalars->epoch, c.node->name);
+  if (!c.training) return 1;
+  const u64 key = dropout_key(c.seed, c.scalars->epoch, c.node->name);
   const bool keep =
       dropout_keeps(key, c.row_id.as<i64>()[row], element, dropout_threshold(op.rate));
   return keep ? 1 / (1 - op.rate) : 0;
@@ -152,6 +153,21 @@ void backward(const Call& c, const Dot&) {
     if (!begin_gradient(c, k)) continue;
     for (i64 i = 0; i < valid_rows(c) * n; ++i)
       real(c.d_in[k])[i] += real(c.d_out[0])[i / n] * real(c.in[1 - k])[i];
+  }
+}
+
+void forward(const Call& c, const Add& op) {
+  for (i64 i = 0; i < valid_rows(c) * row_size(c.out[0]); ++i) {
+    double sum = 0;
+    for (const View& in : c.in) sum += real(in)[i];
+    real(c.out[0])[i] = activate(op.activation, sum);
+  }
+}
+void backward(const Call& c, const Add& op) {
+  for (std::size_t k = 0; k < c.in.size(); ++k) {
+    if (!begin_gradient(c, k)) continue;
+    for (i64 i = 0; i < valid_rows(c) * row_size(c.out[0]); ++i)
+      real(c.d_in[k])[i] += real(c.d_out[0])[i] * slope(op.activation, real(c.out[0])[i]);
   }
 }
 

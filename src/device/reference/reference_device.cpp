@@ -50,6 +50,9 @@ class ReferenceDevice : public Device {
   std::unique_ptr<Kernel> compile(const NormCall& call) override {
     return kernel([call] { reference::run_norm(call); });
   }
+  std::unique_ptr<Kernel> compile(const DecideCall& call) override {
+    return kernel([call] { decide(call); });
+  }
 
  private:
   HostMemory memory_;
@@ -63,11 +66,10 @@ Needs needs_of(const Call& c) {
   Needs needs;
   const i64 width = size_of(DType::f64);
   if (const auto* op = std::get_if<Recurrent>(&c.node->op)) {
-    const i64 gates = op->cell == Cell::lstm ? 4 : 1;
-    needs.saved = c.in[0].shape[0] * c.in[0].shape[1] * (gates + 2) * op->units * width;
+    needs.saved = c.in[0].shape[0] * c.in[0].shape[1] * (gates_of(op->cell) + 2) * op->units * width;
   }
   if (const auto* op = std::get_if<BatchNorm>(&c.node->op)) {
-    const i64 batch = c.scalars->global_batch;
+    const i64 batch = c.global_batch;
     needs.phases = 2;
     needs.sync = {batch_norm_groups(*op, batch),
                   batch_norm_places(*op, batch) * (1 + 2 * row_size(c.in[0]))};

@@ -28,25 +28,27 @@ struct Rule {
 
 template <class Update>
 Rule rule_of(const Update& u) {
-  const double step = static_cast<double>(*u.update_count + 1);
+  const double step = static_cast<double>(u.decision->updates);
   return {u.kind,    u.scalars->learning_rate,      u.momentum,
           u.beta1,   u.beta2,                       u.epsilon,
           1 - std::pow(u.beta1, step), 1 - std::pow(u.beta2, step)};
 }
 
 void run_running(const DenseUpdate& u, const OptimizerSegment& s) {
-  if (!u.running_rows || *u.running_rows <= 0) return;
+  const double rows = u.decision->running_rows;
+  if (rows <= 0) return;
   for (i64 k = s.offset; k < s.offset + s.count; ++k) {
     double& p = real(u.params)[k];
-    p = (1 - s.decay) * p + s.decay * real(u.grads)[k] / *u.running_rows;
+    p = (1 - s.decay) * p + s.decay * real(u.grads)[k] / rows;
   }
 }
 
 }  // namespace
 
 void run_update(const DenseUpdate& u) {
+  if (!u.decision->apply) return;
   const Rule rule = rule_of(u);
-  const double scale = u.scalars->clip * u.scalars->inverse_weight;
+  const double scale = u.decision->factor;
   for (const OptimizerSegment& s : u.segments) {
     if (s.running) {
       run_running(u, s);
@@ -63,8 +65,9 @@ void run_update(const DenseUpdate& u) {
 // torch.optim.SparseAdam adds epsilon before the bias correction of the second moment:
 // p -= rate * sqrt(correction2) / correction1 * m / (sqrt(v) + epsilon). sgd has no momentum here.
 void run_update(const RowUpdate& u) {
+  if (!u.decision->apply) return;
   const Rule rule = rule_of(u);
-  const double scale = u.scalars->clip * u.scalars->inverse_weight;
+  const double scale = u.decision->factor;
   const i64 dim = u.param.shape[1];
   const double rate = rule.rate * std::sqrt(rule.correction2) / rule.correction1;
   for (i64 k = 0; k < *u.active; ++k) {

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+
 #include "base/error.h"
 #include "base/rng.h"
 #include "tensor/layout.h"
@@ -90,6 +93,35 @@ TEST(Pack, LivingBuffersNeverShareBytes) {
     }
     EXPECT_LE(packing.bytes, sum);
   }
+}
+
+TEST(Halves, EveryValueOfATypeComesBack) {
+  for (const DType type : {DType::bf16, DType::f16}) {
+    for (u32 bits = 0; bits < 65536; ++bits) {
+      const u16 half = static_cast<u16>(bits);
+      const double value = to_doubles(type, &half, 1)[0];
+      const std::vector<char> back = from_doubles(type, {value});
+      u16 again = 0;
+      std::memcpy(&again, back.data(), 2);
+      if (std::isnan(value))
+        ASSERT_TRUE(std::isnan(to_doubles(type, &again, 1)[0])) << bits;
+      else
+        ASSERT_EQ(again, half) << name_of(type) << " " << value;
+    }
+  }
+}
+
+TEST(Halves, TiesGoToEven) {
+  const auto rounded = [](DType type, double x) {
+    return to_doubles(type, from_doubles(type, {x}).data(), 1)[0];
+  };
+  EXPECT_EQ(rounded(DType::f16, 2049), 2048);
+  EXPECT_EQ(rounded(DType::f16, 2051), 2052);
+  EXPECT_EQ(rounded(DType::f16, 65519), 65504);
+  EXPECT_TRUE(std::isinf(rounded(DType::f16, -65520)));
+  EXPECT_EQ(rounded(DType::f16, 1e-9), 0);
+  EXPECT_EQ(rounded(DType::bf16, 257), 256);
+  EXPECT_EQ(rounded(DType::bf16, 259), 260);
 }
 
 }  // namespace
