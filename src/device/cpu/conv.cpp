@@ -1,7 +1,6 @@
-// Convolutions as one GEMM per row and group over its unfolded taps; conv1d is the case of one
-// column, and 1x1 without stride is the input as it lies. A
-// fused max pool keeps the place of each maximum (i32) for the backward pass. Common fused cases
-// have files of their own.
+// Convolutions as one GEMM per block of rows and group over the unfolded taps; conv1d is the case of
+// one column, and 1x1 without stride takes the input as it lies. A fused max pool keeps the place of
+// each maximum (i32) for the backward pass. Common fused cases have files of their own.
 #include "device/cpu/conv_impl.h"
 
 namespace cohort::cpu {
@@ -15,27 +14,38 @@ struct Window {
   i64 pool;                    // 0: none
   i64 groups = 1;
   bool bias = true;
+  // As needs() knows it, before there is data.
+  bool ragged() const {
+    return c.graph->values[static_cast<std::size_t>(c.node->in[0])].lengths >= 0;
+  }
   i64 places() const { return out_height * out_width; }
   i64 seen() const { return channels / groups; }   // channels that a filter reads
   i64 taps() const { return kernel_h * kernel_w * seen(); }
   i64 filters_of_group() const { return filters / groups; }
   i64 weights_of_group() const { return filters_of_group() * taps(); }
   bool plain() const {
-    return kernel_h * kernel_w == 1 && stride == 1 && pad_h == 0 && groups == 1 && !is_ragged(c, 0);
+    return kernel_h * kernel_w == 1 && stride == 1 && pad_h == 0 && groups == 1 && !ragged();
   }
   i64 outputs() const {
     return pool == 0 ? places() : (out_height / pool) * (out_width / pool);
   }
   i64 valid_places(i64 r) const {
-    if (!is_ragged(c, 0)) return places();
+    if (!ragged()) return places();
     Value out = c.graph->values[static_cast<std::size_t>(c.node->in[0])];
     out.shrink += kernel_h - 1;
     return std::min<i64>(valid_steps(out, c.lengths[0].as<i32>()[r]), places());
   }
-  i64 valid_height(i64 r) const { return is_ragged(c, 0) ? steps_in(c, 0, r) : height; }
+  i64 valid_height(i64 r) const { return ragged() ? steps_in(c, 0, r) : height; }
+  i64 image() const { return height * width * channels; }
+  // Rows whose product is taken as one, so that small images do not read all weights each.
+  i64 block_rows() const {
+    if (ragged()) return 1;
+    return std::clamp<i64>(512 / places(), 1, std::max<i64>(c.in[0].shape[0], 1));
+  }
+  i64 unfolded_size() const { return plain() ? 0 : padded(block_rows() * places() * taps()); }
   i64 part_size() const {
-    return padded(places() * taps()) * 2 + padded(places() * filters) + padded(filters * taps()) +
-           padded(filters);
+    return unfolded_size() * 2 + padded(block_rows() * places() * filters) +
+           padded(filters * taps()) + padded(filters);
   }
 };
 
@@ -56,9 +66,9 @@ struct Buffers {
   float *unfolded, *d_unfolded, *map, *d_weight, *d_bias;
   Buffers(const Window& w, i64 shard) {
     unfolded = reinterpret_cast<float*>(w.c.scratch.data) + shard * w.part_size();
-    d_unfolded = unfolded + padded(w.places() * w.taps());
-    map = d_unfolded + padded(w.places() * w.taps());
-    d_weight = map + padded(w.places() * w.filters);
+    d_unfolded = unfolded + w.unfolded_size();
+    map = d_unfolded + w.unfolded_size();
+    d_weight = map + padded(w.block_rows() * w.places() * w.filters);
     d_bias = d_weight + padded(w.filters * w.taps());
   }
 };
@@ -78,17 +88,33 @@ void each_tap(const Window& w, i64 r, i64 group, i64 places, Use use) {
       }
 }
 
+// Rows [first, first + count) whose places lie one after another; one row where they are ragged.
+struct Block { i64 first, count, places; };
+
+template <class Use>
+void each_block(const Window& w, i64 first, i64 end, Use use) {
+  const i64 most = w.block_rows();
+  for (i64 r = first; r < end; r += most) {
+    const i64 count = std::min(most, end - r);
+    use(Block{r, count, count * w.valid_places(r)});
+  }
+}
+
 // The taps [places, taps] of a group: unfolded to `to`, or where they lie.
-const float* unfold(const Window& w, i64 r, i64 group, i64 places, float* to) {
-  const float* in = real(w.c.in[0]) + r * w.height * w.width * w.channels;
+const float* unfold(const Window& w, const Block& b, i64 group, float* to) {
+  const float* in = real(w.c.in[0]) + b.first * w.image();
   if (w.plain()) return in;
-  each_tap(w, r, group, places, [&](i64 at, i64 from) {
-    const auto bytes = static_cast<std::size_t>(w.seen()) * sizeof(float);
-    if (from < 0)
-      std::memset(to + at, 0, bytes);
-    else
-      std::memcpy(to + at, in + from, bytes);
-  });
+  const i64 places = b.places / b.count;
+  const auto bytes = static_cast<std::size_t>(w.seen()) * sizeof(float);
+  for (i64 k = 0; k < b.count; ++k) {
+    float* row = to + k * places * w.taps();
+    each_tap(w, b.first + k, group, places, [&](i64 at, i64 from) {
+      if (from < 0)
+        std::memset(row + at, 0, bytes);
+      else
+        std::memcpy(row + at, in + k * w.image() + from, bytes);
+    });
+  }
   return to;
 }
 
@@ -119,32 +145,31 @@ void pool_row(const Window& w, const float* map, i64 r) {
 void convolve(Context& x, const Window& w) {
   sharded(x, valid_rows(w.c), [&](int shard, i64 first, i64 end) {
     const Buffers s(w, shard);
-    for (i64 r = first; r < end; ++r) {
-      const i64 valid = w.valid_places(r);
-      float* map = w.pool ? s.map : real(w.c.out[0]) + r * w.places() * w.filters;
+    each_block(w, first, end, [&](const Block& b) {
+      float* map = w.pool ? s.map : real(w.c.out[0]) + b.first * w.places() * w.filters;
       for (i64 g = 0; g < w.groups; ++g)
-        gemm({.b_t = true, .m = valid, .n = w.filters_of_group(), .k = w.taps(),
-              .a = unfold(w, r, g, valid, s.unfolded), .lda = w.taps(),
+        gemm({.b_t = true, .m = b.places, .n = w.filters_of_group(), .k = w.taps(),
+              .a = unfold(w, b, g, s.unfolded), .lda = w.taps(),
               .b = real(w.c.param[0]) + g * w.weights_of_group(), .ldb = w.taps(),
               .c = map + g * w.filters_of_group(), .ldc = w.filters});
-      if (w.bias) x.kernels.add_bias(map, real(w.c.param[1]), valid, w.filters);
-      activate(x, w.activation, map, valid * w.filters);
-      if (w.pool)
-        pool_row(w, map, r);
-      else
-        std::fill_n(map + valid * w.filters, (w.places() - valid) * w.filters, 0.0f);
-    }
+      if (w.bias) x.kernels.add_bias(map, real(w.c.param[1]), b.places, w.filters);
+      activate(x, w.activation, map, b.places * w.filters);
+      for (i64 k = 0; w.pool && k < b.count; ++k)
+        pool_row(w, map + k * w.places() * w.filters, b.first + k);
+      if (b.places < b.count * w.places())
+        std::fill_n(map + b.places * w.filters, (w.places() - b.places) * w.filters, 0.0f);
+    });
   });
   zero_padding(w.c.out[0], valid_rows(w.c));
 }
 
 // map = gradient of the row's results before activation.
-void row_gradient(Context& x, const Window& w, i64 r, i64 valid, float* map) {
-  const i64 n = w.outputs() * w.filters;
+void row_gradient(Context& x, const Window& w, i64 r, float* map) {
+  const i64 n = w.outputs() * w.filters, results = w.valid_places(r) * w.filters;
   const float* dy = real(w.c.d_out[0]) + r * n;
   const float* y = real(w.c.out[0]) + r * n;
-  if (w.pool == 0) return activate_back(x, w.activation, map, dy, y, valid * w.filters);
-  std::fill_n(map, valid * w.filters, 0.0f);
+  if (w.pool == 0) return activate_back(x, w.activation, map, dy, y, results);
+  std::fill_n(map, results, 0.0f);
   const i32* saved = reinterpret_cast<const i32*>(w.c.saved.data) + r * n;
   for (i64 k = 0; k < n; ++k) {
     float d;
@@ -153,30 +178,33 @@ void row_gradient(Context& x, const Window& w, i64 r, i64 valid, float* map) {
   }
 }
 
-struct GroupOfRow { i64 row, group, places; const float* d_map; };
-
-void input_gradient(Context& x, const Window& w, const Buffers& s, const GroupOfRow& at) {
-  float* d_in = real(w.c.d_in[0]) + at.row * w.height * w.width * w.channels;
-  gemm({.m = at.places, .n = w.taps(), .k = w.filters_of_group(), .a = at.d_map, .lda = w.filters,
-        .b = real(w.c.param[0]) + at.group * w.weights_of_group(), .ldb = w.taps(),
+void input_gradient(Context& x, const Window& w, const Buffers& s, const Block& b, i64 group) {
+  float* d_in = real(w.c.d_in[0]) + b.first * w.image();
+  gemm({.m = b.places, .n = w.taps(), .k = w.filters_of_group(),
+        .a = s.map + group * w.filters_of_group(), .lda = w.filters,
+        .b = real(w.c.param[0]) + group * w.weights_of_group(), .ldb = w.taps(),
         .beta = w.plain() ? 1.0f : 0.0f, .c = w.plain() ? d_in : s.d_unfolded, .ldc = w.taps()});
   if (w.plain()) return;
-  each_tap(w, at.row, at.group, at.places, [&](i64 from, i64 to) {
-    if (to >= 0) x.kernels.add(d_in + to, s.d_unfolded + from, w.seen());
-  });
+  const i64 places = b.places / b.count;
+  for (i64 k = 0; k < b.count; ++k) {
+    const float* from = s.d_unfolded + k * places * w.taps();
+    each_tap(w, b.first + k, group, places, [&](i64 at, i64 to) {
+      if (to >= 0) x.kernels.add(d_in + k * w.image() + to, from + at, w.seen());
+    });
+  }
 }
 
-void row_backward(Context& x, const Window& w, const Buffers& s, i64 r) {
-  const i64 valid = w.valid_places(r);
-  row_gradient(x, w, r, valid, s.map);
-  for (i64 p = 0; w.bias && p < valid; ++p)
+void block_backward(Context& x, const Window& w, const Buffers& s, const Block& b) {
+  for (i64 k = 0; k < b.count; ++k)
+    row_gradient(x, w, b.first + k, s.map + k * w.places() * w.filters);
+  for (i64 p = 0; w.bias && p < b.places; ++p)
     x.kernels.add(s.d_bias, s.map + p * w.filters, w.filters);
   for (i64 g = 0; g < w.groups; ++g) {
-    const float* d_map = s.map + g * w.filters_of_group();
-    gemm({.a_t = true, .m = w.filters_of_group(), .n = w.taps(), .k = valid, .a = d_map,
-          .lda = w.filters, .b = unfold(w, r, g, valid, s.unfolded), .ldb = w.taps(), .beta = 1,
+    gemm({.a_t = true, .m = w.filters_of_group(), .n = w.taps(), .k = b.places,
+          .a = s.map + g * w.filters_of_group(), .lda = w.filters,
+          .b = unfold(w, b, g, s.unfolded), .ldb = w.taps(), .beta = 1,
           .c = s.d_weight + g * w.weights_of_group(), .ldc = w.taps()});
-    if (w.c.d_in[0].data) input_gradient(x, w, s, {r, g, valid, d_map});
+    if (w.c.d_in[0].data) input_gradient(x, w, s, b, g);
   }
 }
 
@@ -189,7 +217,7 @@ void convolve_back(Context& x, const Window& w) {
   }
   sharded(x, valid_rows(w.c), [&](int shard, i64 first, i64 end) {
     const Buffers s(w, shard);
-    for (i64 r = first; r < end; ++r) row_backward(x, w, s, r);
+    each_block(w, first, end, [&](const Block& b) { block_backward(x, w, s, b); });
   });
   const Buffers s(w, 0);
   reduce_parts(x, real(w.c.d_param[0]), w.filters * w.taps(), s.d_weight, w.part_size());
