@@ -5,7 +5,7 @@
 
 #include "library_test.h"
 
-namespace hg::test {
+namespace hg::library_test {
 namespace {
 
 using Ints = std::vector<int>;
@@ -99,4 +99,4 @@ TEST(GpuOnHostCub, ScanRunsAndSelect) {
 }
 
 }  // namespace
-}  // namespace hg::test
+}  // namespace hg::library_test

@@ -2,7 +2,7 @@
 
 #include "library_test.h"
 
-namespace hg::test {
+namespace hg::library_test {
 namespace {
 
 cudaDataType_t data_type(Number type) {
@@ -339,4 +339,4 @@ TEST(GpuOnHostCublasLt, RefusesForeignAlgorithmsAndMemory) {
 }
 
 }  // namespace
-}  // namespace hg::test
+}  // namespace hg::library_test

@@ -2,7 +2,7 @@
 
 #include "cudnn_test.h"
 
-namespace hg::test {
+namespace hg::library_test {
 namespace {
 
 struct Geometry {
@@ -324,4 +324,4 @@ TEST_F(GpuOnHostCudnn, RefusesPointers) {
 }
 
 }  // namespace
-}  // namespace hg::test
+}  // namespace hg::library_test

@@ -7,7 +7,7 @@
 
 #include "library_test.h"
 
-namespace hg::test {
+namespace hg::library_test {
 
 inline cudnnDataType_t cudnn_type(Number type) {
   return type == Number::f32    ? CUDNN_DATA_FLOAT
@@ -135,4 +135,4 @@ class GraphRun {
   Backend heuristics{CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR};
 };
 
-}  // namespace hg::test
+}  // namespace hg::library_test

@@ -12,7 +12,7 @@
 
 #include "numbers.h"
 
-namespace hg::test {
+namespace hg::library_test {
 
 // An allocation with `skip` bytes before its data, so that alignment can be spoilt.
 template <class T>
@@ -100,4 +100,4 @@ inline void expect_near(const std::vector<float>& got, const std::vector<double>
   }
 }
 
-}  // namespace hg::test
+}  // namespace hg::library_test

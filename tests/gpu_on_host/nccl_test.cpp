@@ -10,7 +10,7 @@
 
 #include "library_test.h"
 
-namespace hg::test {
+namespace hg::library_test {
 namespace {
 
 constexpr int kRanks = 4;
@@ -326,4 +326,4 @@ TEST(GpuOnHostNccl, ADeadProcessTurnsUpAtThePeers) {
 }
 
 }  // namespace
-}  // namespace hg::test
+}  // namespace hg::library_test
