@@ -5,6 +5,20 @@
 //     - lstm: {from: events, units: 32}
 //     - dense: {units: 1}
 //   loss: {mse: {target: target}}
+//
+// Layers that come again are a block: written out where it is used, before layers are bound, so that
+// a ModelConfig holds plain layers (base/config_blocks.cpp).
+//
+//   blocks:
+//     residual:
+//       parameters: [filters]
+//       layers:
+//         - conv2d: {filters: $filters, kernel: 3, padding: 1, bias: false}
+//         - batch_norm: {name: branch}
+//         - add: {from: [branch, input], activation: relu}   # input: what the block reads
+//   layers:
+//     - conv2d: {from: image, filters: 64, kernel: 3}
+//     - use: {block: residual, name: stage1, repeat: 3, with: {filters: 64}}   # stage1.0.branch, ...
 #pragma once
 #include <string>
 #include <utility>
