@@ -7,10 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "fiber.h"
+#include "executor.h"
 #include "race.h"
-#include "random.h"
-#include "warp.h"
 
 __thread uint3 threadIdx;
 __thread uint3 blockIdx;
@@ -23,83 +21,13 @@ __thread Thread* current;
 namespace {
 constexpr std::size_t kSharedMemory = 256 * 1024;  // room for the canaries too
 constexpr std::size_t kCanary = 64;
-constexpr int kMaxStatics = 64;
-constexpr int kRacePools = 3;  // creating a ThreadSanitizer fiber costs 0.1 ms: they take turns
-
-struct StaticShared {
-  const void* key;
-  char* at;
-  std::size_t bytes;
-};
+std::size_t round_up(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
 }  // namespace
 
-// Runs the grids of one host thread, block after block.
-class Executor {
- public:
-  Executor();
-  ~Executor();
-  void run(const Kernel& kernel);
-  void abandon();
-  void wait_here();
-  bool everyone_waits(int predicate);
-  void wake_all();
-  Thread* lanes_of(const Thread* thread) { return &threads_[thread->linear - thread->lane]; }
-  unsigned lanes_in(const Thread* first) const;
-  Warp& warp_of(const Thread* thread) { return warps_[thread->linear / 32]; }
-  void wake_lanes(Thread* first, unsigned mask);
-  void* static_memory(const void* key, std::size_t bytes, std::size_t alignment);
-  void* dynamic_memory() { return shared_; }
-
-  const char* barrier_tag(unsigned generation) const { return tag(1 + generation % 2); }
-  unsigned generation() const { return generation_; }
-  unsigned alive() const { return alive_; }
-  unsigned size() const { return static_cast<unsigned>(threads_.size()); }
-  int votes(unsigned generation) const { return votes_[generation % 2]; }
-
- private:
-  void prepare(const Kernel& kernel);
-  void run_block(uint3 index);
-  void order_ready(std::size_t from);
-  Fiber* next_fiber();
-  Fiber* take_fiber();
-  void start(Fiber* fiber, Thread* thread);
-  void run_threads(Fiber* self);
-  [[noreturn]] void deadlock();
-  void poison(char* at, std::size_t bytes, unsigned char value);
-  void check_canaries();
-  const char* tag(unsigned kind) const;
-
-  const Kernel* kernel_ = nullptr;
-  std::vector<Thread> threads_;
-  std::vector<Warp> warps_;
-  std::vector<Thread*> ready_;  // the last is next
-  std::vector<Fiber*> all_;
-  std::vector<Fiber*> idle_;
-  Fiber home_;  // the host thread
-  Random random_;
-  unsigned alive_ = 0;
-  unsigned waiting_ = 0;
-  unsigned generation_ = 0;  // of the barrier
-  int vote_ = 0;
-  int votes_[2] = {};
-  char* shared_ = nullptr;
-  std::size_t shared_used_ = 0;
-  StaticShared statics_[kMaxStatics];
-  int static_count_ = 0;
-  void* home_race_ = nullptr;
-  std::vector<void*> race_[kRacePools];
-  unsigned block_number_ = 0;
-  unsigned grid_number_ = 0;
-  char tags_[4 * 8192 * 8];
-
-  friend void fiber_entry(Fiber* self);
-};
-
-static __thread Executor* active HG_FAST_TLS;
-static std::size_t round_up(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
+__thread Executor* active_executor;
 
 void fiber_entry(Fiber* self) {
-  Executor* mine = active;
+  Executor* mine = active_executor;
   for (;;) {
     mine->run_threads(self);
     mine->idle_.push_back(self);
@@ -147,6 +75,9 @@ void Executor::prepare(const Kernel& kernel) {
     thread.linear = i;
     thread.lane = i % 32;
   }
+  order_.resize(count);
+  std::iota(order_.begin(), order_.end(), 0u);
+  if (policy().order == Order::reverse) std::reverse(order_.begin(), order_.end());
   random_.state = policy().seed * 1000003ull + grid_number_;
   ++grid_number_;
   blockDim = {block.x, block.y, block.z};
@@ -179,6 +110,7 @@ void Executor::run_block(uint3 index) {
   waiting_ = 0;
   vote_ = 0;
   static_count_ = 0;
+  begun_ = 0;
   ready_.clear();
   if (kRaceCheck) {  // new pages have no history: blocks do not share them
     mmap(shared_, kSharedMemory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
@@ -192,9 +124,8 @@ void Executor::run_block(uint3 index) {
   for (Thread& thread : threads_) {
     thread.state = ThreadState::fresh;
     if (kRaceCheck) thread.race = race_[block_number_ % kRacePools][thread.linear];
-    ready_.push_back(&thread);
   }
-  order_ready(0);
+  if (policy().order == Order::random) random_.shuffle(order_.data(), order_.data() + order_.size());
   race_release(tag(0));
   switch_fiber(&home_, next_fiber());
   current = nullptr;
@@ -229,10 +160,16 @@ Fiber* Executor::next_fiber() {
     race_switch(home_race_);
     return &home_;
   }
-  if (ready_.empty()) deadlock();
-  Thread* next = ready_.back();
-  ready_.pop_back();
-  if (next->state == ThreadState::fresh) start(take_fiber(), next);
+  Thread* next = nullptr;
+  if (!ready_.empty()) {
+    next = ready_.back();
+    ready_.pop_back();
+  } else if (begun_ < threads_.size()) {
+    next = take_fresh();
+    start(take_fiber(), next);
+  } else {
+    deadlock();
+  }
   race_switch(next->race);
   return next->fiber;
 }
@@ -249,9 +186,8 @@ void Executor::run_threads(Fiber* self) {
     race_release(tag(3));
     thread->state = ThreadState::done;
     --alive_;
-    if (ready_.empty() || ready_.back()->state != ThreadState::fresh) return;
-    start(self, ready_.back());
-    ready_.pop_back();
+    if (!is_next_fresh()) return;
+    start(self, take_fresh());
     race_switch(self->thread->race);
   }
 }
@@ -351,80 +287,11 @@ static thread_local std::unique_ptr<Executor> own_executor;
 
 void run_grid(const Kernel& kernel) {
   if (!own_executor) own_executor = std::make_unique<Executor>();
-  active = own_executor.get();
+  active_executor = own_executor.get();
   own_executor->run(kernel);
 }
 
 void abandon_grid() {
   if (own_executor) own_executor->abandon();
-}
-
-int barrier_vote(Vote vote, int predicate) {
-  Executor* mine = active;
-  if (!current) die("__syncthreads outside a kernel");
-  if (mine->alive() != mine->size()) {
-    die("__syncthreads after other threads of the block have returned");
-  }
-  const unsigned generation = mine->generation();
-  // Two tags in turn: with one a read before the barrier would seem ordered with a later write.
-  race_release(mine->barrier_tag(generation));
-  current->state = ThreadState::at_barrier;
-  if (mine->everyone_waits(predicate)) mine->wake_all();
-  mine->wait_here();
-  race_acquire(mine->barrier_tag(generation));
-  const int yes = mine->votes(generation);
-  if (vote == Vote::count) return yes;
-  return vote == Vote::any ? yes > 0 : yes == static_cast<int>(mine->size());
-}
-
-void barrier() { barrier_vote(Vote::any, 0); }
-
-static const unsigned long long* meet(unsigned mask, unsigned long long value) {
-  Executor* mine = active;
-  Thread* me = current;
-  if (!me) die("warp operation outside a kernel");
-  if (!(mask >> me->lane & 1)) {
-    die("warp operation: own lane %u is missing from mask %08x", me->lane, mask);
-  }
-  Thread* first = mine->lanes_of(me);
-  const unsigned lanes = mine->lanes_in(first);
-  for (unsigned lane = 0; lane < 32; ++lane) {
-    if (!(mask >> lane & 1)) continue;
-    if (lane >= lanes || first[lane].state == ThreadState::done) {
-      die("warp operation: mask %08x names lane %u, which %s", mask, lane,
-          lane >= lanes ? "does not exist" : "has returned");
-    }
-  }
-  Rendezvous& meeting = mine->warp_of(me).of(mask);
-  const unsigned long long* values = meeting.arrive(me->lane, value);
-  me->state = ThreadState::in_warp;
-  if (meeting.complete()) mine->wake_lanes(first, mask);
-  mine->wait_here();
-  return values;
-}
-
-const unsigned long long* warp_exchange(unsigned mask, unsigned long long value) {
-  return meet(mask, value);
-}
-
-void warp_sync(unsigned mask) {
-  if (!current) die("__syncwarp outside a kernel");
-  const void* tag = &active->warp_of(current);
-  race_release(tag);
-  meet(mask, 0);
-  race_acquire(tag);
-}
-
-void fence() {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  static const char tag = 0;
-  race_acquire(&tag);
-  race_release(&tag);
-}
-
-void* dynamic_shared() { return active->dynamic_memory(); }
-
-void* static_shared(const void* key, std::size_t bytes, std::size_t alignment) {
-  return active->static_memory(key, bytes, alignment);
 }
 }  // namespace hg

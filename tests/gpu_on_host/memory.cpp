@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "schedule.h"
 
@@ -32,6 +33,8 @@ struct Memory {
   std::map<char*, std::size_t> pinned_owned;
   std::size_t used[kMaxDevices] = {};
   int open[kMaxDevices] = {};
+  bool accessible[kMaxDevices] = {};
+  unsigned long closings = 0;
   bool next_fails = false;
 };
 
@@ -75,7 +78,15 @@ void reserve() {
 }
 
 bool poisoned(const char* first, const char* end) {
-  return std::all_of(first, end, [](char c) { return c == static_cast<char>(kPoison); });
+  static const std::vector<char> poison(kAlignment, static_cast<char>(kPoison));
+  return std::memcmp(first, poison.data(), static_cast<std::size_t>(end - first)) == 0;
+}
+
+// Changing protections costs microseconds an allocation: always in short programs, now and then in
+// those that wait for the device many times, where wrong code comes by again.
+bool is_closing() {
+  const unsigned long number = memory().closings++;
+  return policy().always_protect || number < 200 || number % 32 == 0;
 }
 
 // Ends at the page's end, so that an overrun meets the guard page or the slack that is watched.
@@ -87,7 +98,7 @@ char* allocate(std::size_t bytes, int device) {
   if (all.top + kPage > all.base + kSpan) die("out of device addresses");
   if (mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) die("cannot map device memory");
   std::memset(first, kPoison, pages);
-  if (!all.open[device]) mprotect(first, pages, PROT_NONE);
+  if (!all.accessible[device]) mprotect(first, pages, PROT_NONE);
   char* at = first + (pages - round_up(bytes, kAlignment));
   all.live[at] = {bytes, device};
   all.used[device] += bytes;
@@ -97,12 +108,18 @@ char* allocate(std::size_t bytes, int device) {
 
 Open::Open(int device) : device_(device) {
   std::lock_guard lock(memory().mutex);
-  if (memory().open[device]++ == 0) protect(device, PROT_READ | PROT_WRITE);
+  Memory& all = memory();
+  if (all.open[device]++ || all.accessible[device]) return;
+  protect(device, PROT_READ | PROT_WRITE);
+  all.accessible[device] = true;
 }
 
 Open::~Open() {
   std::lock_guard lock(memory().mutex);
-  if (--memory().open[device_] == 0) protect(device_, PROT_NONE);
+  Memory& all = memory();
+  if (--all.open[device_] || !is_closing()) return;
+  protect(device_, PROT_NONE);
+  all.accessible[device_] = false;
 }
 
 void check_ends(int device, const std::string& what) {

@@ -9,7 +9,7 @@ namespace {
 using GpuOnHostMemory = GpuOnHost;
 
 TEST_F(GpuOnHostMemory, TheHostCannotTouchIt) {
-  const Buffer<float> x(10);
+  const Buffer<float> x(std::vector<float>(10, 0));
   EXPECT_DEATH(x.p[3] = 1, "host code touches device memory.*byte 12 of an allocation of 40 bytes");
   EXPECT_DEATH(std::exit(x.p[3] > 0), "host code touches device memory");
 }
@@ -68,7 +68,7 @@ TEST_F(GpuOnHostMemory, AFaultOnOneDeviceLeavesTheOther) {
   const Stream first;
   ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
   const Stream second;
-  const Buffer<float> y(1);
+  const Buffer<float> y(std::vector<float>{0});
   fill(y, 3, 1, first);  // memory of the other device: no peer access
   EXPECT_EQ(first.wait(), cudaErrorIllegalAddress);
   fill(y, 4, 1, second);

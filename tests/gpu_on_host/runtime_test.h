@@ -68,6 +68,7 @@ class GpuOnHost : public ::testing::Test {
   GpuOnHost() {
     ::testing::GTEST_FLAG(death_test_style) = "fast";
     policy() = Policy{};
+    policy().always_protect = true;
     clear_sticky();
     cudaSetDevice(0);
   }

@@ -49,22 +49,17 @@ void add_closure(const OpPtr& op, Wanted& wanted) {
   }
 }
 
-bool can_run(const Op& op) {
-  return op.state == OpState::pending &&
-         std::all_of(op.before.begin(), op.before.end(),
-                     [](const OpPtr& before) { return before->state == OpState::done; });
-}
-
 // With the lock held. Null when all that is wanted waits for what another host thread runs.
 OpPtr choose(const Wanted& wanted, const bool (&devices)[kMaxDevices]) {
   Runtime& all = runtime();
   const When when = policy().when;
-  std::vector<OpPtr> needed;  // from oldest to newest
+  std::vector<OpPtr> needed;
   std::vector<OpPtr> extra;
-  for (const OpPtr& op : all.pending) {
+  for (const OpPtr& op : all.runnable) {
     const bool is_wanted = wanted.count(op.get()) > 0;
-    if (!is_wanted && (when != When::random || !devices[op->device])) continue;
-    if (can_run(*op)) (is_wanted ? needed : extra).push_back(op);
+    if (is_wanted || (when == When::random && devices[op->device])) {
+      (is_wanted ? needed : extra).push_back(op);
+    }
   }
   if (!extra.empty() && !needed.empty() && all.random.below(2)) {
     return extra[all.random.below(static_cast<std::uint32_t>(extra.size()))];
@@ -80,27 +75,6 @@ bool finished(const std::vector<OpPtr>& targets) {
                      [](const OpPtr& op) { return !op || op->state == OpState::done; });
 }
 
-void execute(const OpPtr& op, std::unique_lock<std::mutex>& lock) {
-  Runtime& all = runtime();
-  op->state = OpState::running;
-  lock.unlock();
-  {
-    LogicalThread thread(op);
-    perform(op->device, op->work);
-  }
-  lock.lock();
-  op->state = OpState::done;
-  all.pending.erase(std::find(all.pending.begin(), all.pending.end(), op));
-  if (kRaceCheck) {
-    static auto& kept = *new std::vector<OpPtr>;  // their addresses are tags: never reused
-    kept.push_back(op);
-  } else {
-    op->work.run = nullptr;
-    op->before.clear();
-  }
-  all.changed.notify_all();
-}
-
 // Opens the memory of a device at the first operation, for the whole run.
 struct Opened {
   std::unique_ptr<Open> of[kMaxDevices];
@@ -108,6 +82,42 @@ struct Opened {
     if (!of[device]) of[device] = std::make_unique<Open>(device);
   }
 };
+
+void make_runnable(const OpPtr& op) {
+  auto& runnable = runtime().runnable;
+  const auto older = [](const OpPtr& a, const OpPtr& b) { return a->number < b->number; };
+  runnable.insert(std::upper_bound(runnable.begin(), runnable.end(), op, older), op);
+}
+
+void finish(const OpPtr& op) {
+  op->state = OpState::done;
+  for (const OpPtr& after : op->after) {
+    if (--after->missing == 0) make_runnable(after);
+  }
+  op->after.clear();
+  if (kRaceCheck) {
+    static auto& kept = *new std::vector<OpPtr>;  // their addresses are tags: never reused
+    kept.push_back(op);
+  } else {
+    op->work.run = nullptr;
+    op->before.clear();
+  }
+  runtime().changed.notify_all();
+}
+
+void execute(const OpPtr& op, Opened& opened, std::unique_lock<std::mutex>& lock) {
+  auto& runnable = runtime().runnable;
+  runnable.erase(std::find(runnable.begin(), runnable.end(), op));
+  op->state = OpState::running;
+  lock.unlock();
+  opened.add(op->device);
+  {
+    LogicalThread thread(op);
+    perform(op->device, op->work);
+  }
+  lock.lock();
+  finish(op);
+}
 }  // namespace
 
 Runtime& runtime() {
@@ -142,13 +152,7 @@ void run_until(std::vector<OpPtr> targets) {
       all.changed.wait(lock);
       continue;
     }
-    if (!opened.of[op->device]) {
-      op->state = OpState::running;  // nobody else takes it
-      lock.unlock();
-      opened.add(op->device);
-      lock.lock();
-    }
-    execute(op, lock);
+    execute(op, opened, lock);
   }
   for (const OpPtr& target : targets) {
     if (target) race_acquire(target.get());
@@ -159,8 +163,8 @@ void run_device(int device) {
   std::vector<OpPtr> targets;
   {
     std::lock_guard lock(runtime().mutex);
-    for (const OpPtr& op : runtime().pending) {
-      if (op->device == device) targets.push_back(op);
+    for (cudaStream_t stream : runtime().streams) {
+      if (stream->device == device) targets.push_back(stream->last);
     }
   }
   run_until(std::move(targets));
@@ -174,10 +178,15 @@ OpPtr append_op(cudaStream_t stream, Work work, const OpPtr& also_before) {
   op->number = ++all.ops;
   race_release(op.get());  // what the host did so far comes before
   for (const OpPtr& before : {stream->last, also_before}) {
-    if (before && (kRaceCheck || before->state != OpState::done)) op->before.push_back(before);
+    if (!before) continue;
+    const bool is_done = before->state == OpState::done;
+    if (kRaceCheck || !is_done) op->before.push_back(before);
+    if (is_done) continue;
+    before->after.push_back(op);
+    ++op->missing;
   }
   stream->last = op;
-  all.pending.push_back(op);
+  if (op->missing == 0) make_runnable(op);
   return op;
 }
 
@@ -213,9 +222,7 @@ static void progress() {
     std::vector<OpPtr> runnable;
     {
       std::lock_guard lock(runtime().mutex);
-      for (const OpPtr& op : runtime().pending) {
-        if (can_run(*op)) runnable.push_back(op);
-      }
+      runnable = runtime().runnable;
     }
     for (const OpPtr& op : runnable) std::thread([op] { run_until({op}); }).detach();
   }

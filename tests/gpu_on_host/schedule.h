@@ -29,6 +29,8 @@ struct Op {
   unsigned long number = 0;
   OpState state = OpState::pending;
   std::vector<std::shared_ptr<Op>> before;
+  std::vector<std::shared_ptr<Op>> after;
+  int missing = 0;  // how many of those before are not done
 };
 using OpPtr = std::shared_ptr<Op>;
 
@@ -81,7 +83,7 @@ struct Capture {
 struct Runtime {
   std::mutex mutex;  // of all below and of what streams, events and graphs hold
   std::condition_variable changed;
-  std::vector<OpPtr> pending;  // running ones too
+  std::vector<OpPtr> runnable;  // pending, and all before them are done; oldest first
   std::vector<CapturePtr> captures;
   std::set<cudaStream_t> streams;
   Random random{7};
