@@ -37,14 +37,19 @@ struct NormRange {
   const float* data = nullptr;
   i64 count = 0;
 };
+struct NormInput {
+  const NormRange* ranges = nullptr;
+  i64 count = 0;
+  const i64* active = nullptr;
+  i64 dim = 1, capacity = 0;     // of the only range: elements of a row, of all rows
+};
 constexpr i64 norm_parts = 512;
 struct NormSums {
   double* out = nullptr;
   double* parts = nullptr;       // norm_parts doubles
   u32* counter = nullptr;
 };
-void sum_squares(cudaStream_t s, const NormRange* ranges, i64 count, const i64* active, i64 dim,
-                 const NormSums& sums);
+void sum_squares(cudaStream_t s, const NormInput& in, const NormSums& sums);
 void decide_on_device(cudaStream_t s, const DecideCall& call);
 
 // update.cu

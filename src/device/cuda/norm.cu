@@ -26,30 +26,29 @@ __device__ void add_up(double mine, const NormSums& to) {
 }
 
 __global__ void __launch_bounds__(block_threads)
-    ranges_kernel(const NormRange* ranges, i64 count, NormSums to) {
+    ranges_kernel(NormInput in, NormSums to) {
   double sum = 0;
-  for (i64 k = blockIdx.x; k < count; k += gridDim.x)
-    sum += sum_of_range(ranges[k].data, threadIdx.x * 4, ranges[k].count, blockDim.x * 4);
+  for (i64 k = blockIdx.x; k < in.count; k += gridDim.x)
+    sum += sum_of_range(in.ranges[k].data, threadIdx.x * 4, in.ranges[k].count, blockDim.x * 4);
   add_up(sum, to);
 }
 
 __global__ void __launch_bounds__(block_threads)
-    rows_kernel(const NormRange* range, const i64* active, i64 dim, NormSums to) {
-  const i64 end = *active * dim;
-  add_up(sum_of_range(range->data, first_index() * 4, end, index_step() * 4), to);
+    rows_kernel(NormInput in, NormSums to) {
+  const i64 end = *in.active * in.dim;
+  add_up(sum_of_range(in.ranges->data, first_index() * 4, end, index_step() * 4), to);
 }
 
 __global__ void decide_kernel(DecideCall call) { decide(call); }
 
 }  // namespace
 
-// The same number of blocks on every device: ranks must come to the same sum.
-void sum_squares(cudaStream_t s, const NormRange* ranges, i64 count, const i64* active, i64 dim,
-                 const NormSums& sums) {
-  const auto blocks = static_cast<unsigned>(norm_parts);
-  if (active) return launch(s, rows_kernel, blocks, block_threads, 0, ranges, active, dim, sums);
-  const auto needed = static_cast<unsigned>(count < norm_parts ? (count < 1 ? 1 : count) : blocks);
-  launch(s, ranges_kernel, needed, block_threads, 0, ranges, count, sums);
+// As many blocks on every device: ranks must come to the same sum.
+void sum_squares(cudaStream_t s, const NormInput& in, const NormSums& sums) {
+  const i64 wanted = in.active ? (in.capacity + 4095) / 4096 : in.count;
+  const i64 blocks = wanted < 1 ? 1 : wanted < norm_parts ? wanted : norm_parts;
+  launch(s, in.active ? rows_kernel : ranges_kernel, static_cast<unsigned>(blocks), block_threads,
+         0, in, sums);
 }
 
 void decide_on_device(cudaStream_t s, const DecideCall& call) {

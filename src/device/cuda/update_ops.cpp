@@ -71,11 +71,13 @@ std::unique_ptr<Kernel> squared_norm(Context& x, const NormCall& call) {
   sums.out = call.out.as<double>();
   sums.parts = static_cast<double*>(x.device->allocate(norm_parts * size_of(DType::f64)));
   sums.counter = counters(x, 1);
-  const i64 dim = call.active_rows ? call.ranges.at(0).shape.at(1) : 1;
-  return kernel([s = x.stream, table = upload(x, ranges), count = static_cast<i64>(ranges.size()),
-                 active = call.active_rows, dim, sums] {
-    sum_squares(s, table, count, active, dim, sums);
-  });
+  NormInput in;
+  in.ranges = upload(x, ranges);
+  in.count = static_cast<i64>(ranges.size());
+  in.active = call.active_rows;
+  if (in.active) in.dim = call.ranges.at(0).shape.at(1);
+  if (in.active) in.capacity = call.ranges.at(0).count();
+  return kernel([s = x.stream, in, sums] { sum_squares(s, in, sums); });
 }
 
 std::unique_ptr<Kernel> decision(Context& x, const DecideCall& call) {
