@@ -34,17 +34,23 @@ else()
   # std::stable_sort of libstdc++ 12 calls a function that it declares deprecated.
   set(shadow -Wshadow -Wno-deprecated-declarations)
 endif()
-target_compile_options(cohort_flags INTERFACE -Wall -Wextra ${shadow}
-                       $<$<BOOL:${COHORT_WERROR}>:-Werror>)
+set(warnings -Wall -Wextra ${shadow})
+if(COHORT_WERROR)
+  list(APPEND warnings -Werror)
+endif()
+target_compile_options(cohort_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${warnings}>")
 if(COHORT_SANITIZE)
   list(JOIN COHORT_SANITIZE "," sanitizers)
-  target_compile_options(cohort_flags INTERFACE -fsanitize=${sanitizers} -fno-omit-frame-pointer)
+  target_compile_options(cohort_flags INTERFACE
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${sanitizers};-fno-omit-frame-pointer>")
   if("undefined" IN_LIST COHORT_SANITIZE)
-    target_compile_options(cohort_flags INTERFACE -fno-sanitize-recover=undefined)
+    target_compile_options(cohort_flags INTERFACE
+                           $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=undefined>)
   endif()
   target_link_options(cohort_flags INTERFACE -fsanitize=${sanitizers})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # False alarms of g++ 12 inside the standard library once it is instrumented.
-    target_compile_options(cohort_flags INTERFACE -Wno-maybe-uninitialized -Wno-tsan)
+    target_compile_options(cohort_flags INTERFACE
+                           "$<$<COMPILE_LANGUAGE:C,CXX>:-Wno-maybe-uninitialized;-Wno-tsan>")
   endif()
 endif()

@@ -1,10 +1,11 @@
 # One static library per room, cohort_<room>. A room links all rooms declared before it.
 set(COHORT_ROOMS "")
 
-# The sources of a room, without main.cpp and the dispatched kernels.
+# The sources of a room, without main.cpp, the dispatched kernels and the module for GPUs.
 function(cohort_room_sources room out)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${room}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/src/device/cpu/kernels/|/src/device/cuda/|/src/app/main\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX
+       "/src/device/cpu/kernels/|/src/device/cuda/|/src/comm/nccl|_module\\.cpp$|/src/app/main\\.cpp$")
   set(${out} ${sources} PARENT_SCOPE)
 endfunction()
 

@@ -1,0 +1,29 @@
+// Between f32 and the type that gradients travel in.
+#include "device/cuda/device.cuh"
+#include "device/cuda/kernels_cast.h"
+
+namespace cohort::cuda {
+namespace {
+
+constexpr int threads = 256;
+
+template <class From, class To>
+__global__ void cast(const From* from, To* to, i64 count) {
+  const i64 stride = static_cast<i64>(gridDim.x) * blockDim.x;
+  const i64 first = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  for (i64 i = first; i < count; i += stride) to[i] = from_float<To>(to_float(from[i]));
+}
+
+}  // namespace
+
+void to_bf16(cudaStream_t s, const float* from, void* to, i64 count) {
+  launch(s, cast<float, __nv_bfloat16>, dim3(blocks_for(count, threads)), dim3(threads), 0, from,
+         static_cast<__nv_bfloat16*>(to), count);
+}
+
+void from_bf16(cudaStream_t s, const void* from, float* to, i64 count) {
+  launch(s, cast<__nv_bfloat16, float>, dim3(blocks_for(count, threads)), dim3(threads), 0,
+         static_cast<const __nv_bfloat16*>(from), to, count);
+}
+
+}  // namespace cohort::cuda
