@@ -9,12 +9,13 @@
 #include <mutex>
 #include <vector>
 
+#include "race.h"
 #include "schedule.h"
 
 namespace hg {
 namespace {
 constexpr std::size_t kPage = 4096;
-constexpr std::size_t kSpan = std::size_t{1} << 40;
+constexpr std::size_t kSpan = std::size_t{1} << (kRaceCheck ? 36 : 40);
 constexpr std::size_t kAlignment = 256;
 constexpr unsigned char kPoison = 0xff;  // NaN in every float format
 

@@ -103,7 +103,9 @@ OpPtr append_op(cudaStream_t stream, Work work, const OpPtr& also_before);
 // Runs one piece of work of a device, unless the device is in error.
 void perform(int device, const Work& work);
 // Returns when these operations are done; which others ran depends on the policy.
-void run_until(std::vector<OpPtr> targets);
+void run_until(const std::vector<OpPtr>& targets);
+// The same for the host, which then knows that they are done.
+void wait_for(const std::vector<OpPtr>& targets);
 void run_device(int device);
 
 // Invalidates captures that forbid such a call now: then not cudaSuccess.

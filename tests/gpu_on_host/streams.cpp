@@ -45,7 +45,7 @@ cudaError_t query(const OpPtr& op) {
     std::lock_guard lock(runtime().mutex);
     if (op->state == OpState::running) return cudaErrorNotReady;  // perhaps it waits for other ranks
   }
-  run_until({op});
+  wait_for({op});
   return set_error(cudaSuccess);
 }
 
@@ -118,7 +118,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     runtime().streams.erase(stream);
     last = stream->last;
   }
-  if (last) run_until({last});
+  if (last) wait_for({last});
   count("stream", -1);
   delete stream;
   return set_error(cudaSuccess);
@@ -133,7 +133,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     last = stream->last;
   }
   if (const cudaError_t error = unsafe_call()) return error;
-  run_until({last});
+  wait_for({last});
   return set_error(sticky_error(stream->device));
 }
 
@@ -226,7 +226,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     op = event->op;
   }
   if (const cudaError_t error = unsafe_call()) return error;
-  run_until({op});
+  wait_for({op});
   return set_error(sticky_error(event->device));
 }
 
