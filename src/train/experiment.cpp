@@ -39,13 +39,21 @@ void bind(Binder& b, TrainConfig& c) {
         "Passes that a step's rows are split into: less memory, the same result.");
   b.key("seed", c.seed, any(), "Of initial weights, the order of rows and dropout.");
   bind_run_control(b, c);
-  b.key("device", c.device, one_of({"cpu", "reference"}),
-        "cpu: float32; reference: float64, slow, plain loops.");
-  b.key("threads", c.threads, between(0, 1024),
-        "Compute threads of a rank; 0: an equal share of the cores.");
-  b.key("isa", c.isa, one_of({"auto", "baseline", "avx2", "avx512"}),
-        "The highest instruction set to use; auto: the best that every rank has.");
   b.key("bucket_mib", c.bucket_mib, between(1, 1024), "MiB of a gradient bucket.");
+}
+
+void bind(Binder& b, DeviceConfig& c) {
+  b.key("kind", c.kind, one_of({"cpu", "cuda", "reference"}),
+        "cpu: float32; cuda: one NVIDIA GPU for each rank; reference: float64, slow, plain loops.");
+  b.key("threads", c.threads, between(0, 1024),
+        "cpu: compute threads of a rank; 0: an equal share of the cores.");
+  b.key("isa", c.isa, one_of({"auto", "baseline", "avx2", "avx512"}),
+        "cpu: the highest instruction set to use; auto: the best that every rank has.");
+  b.key("precision", c.precision, one_of({"f32", "tf32", "bf16", "f16"}),
+        "cuda: of matrix products; bf16 and f16 also of activations. Weights stay float32.");
+  b.key("graph", c.graph, any(), "cuda: record each kind of step once and replay it.");
+  b.key("share_gpu", c.share_gpu, any(), "cuda: let ranks share a GPU, to test with few; slow.");
+  b.key("reduce", c.reduce, one_of({"f32", "bf16"}), "cuda: type of gradients between ranks.");
 }
 
 void bind(Binder& b, EvalConfig& c) {
@@ -60,6 +68,7 @@ void bind(Binder& b, Experiment& c) {
   b.group("model", c.model, "Inputs, layers and loss.");
   b.group("optimizer", c.optimizer, "The update rule and its schedule.");
   b.group("train", c.train, "The loop.");
+  b.group("device", c.device, "What a rank computes on.");
   b.group("eval", c.eval, "Evaluation.");
   b.key("metrics", c.metrics, any(), "Metrics of evaluations; empty: all that the loss allows.");
   if (b.mode() != Binder::Mode::read) return;

@@ -36,10 +36,18 @@ struct TrainConfig {
   i64 checkpoint_every_steps = 0;   // 0: at the end of epochs
   i64 keep_last = 2;             // checkpoints kept beside the best
   i64 log_every_steps = 50;
-  std::string device = "cpu";    // cpu, reference
-  i64 threads = 0;               // compute threads of a rank; 0: the cores there are per rank
-  std::string isa = "auto";      // auto, baseline, avx2, avx512: the highest to use
   i64 bucket_mib = 4;            // gradient bucket
+};
+
+// What a rank computes on.
+struct DeviceConfig {
+  std::string kind = "cpu";      // cpu, cuda, reference
+  i64 threads = 0;               // cpu: compute threads of a rank; 0: the cores there are per rank
+  std::string isa = "auto";      // cpu: auto, baseline, avx2, avx512: the highest to use
+  std::string precision = "f32"; // cuda: f32, tf32, bf16, f16
+  bool graph = true;             // cuda: record a step once, replay it
+  bool share_gpu = false;        // cuda: ranks may share a GPU; for tests
+  std::string reduce = "f32";    // cuda: f32, bf16: gradients on the wire
 };
 
 struct EvalConfig {
@@ -54,6 +62,7 @@ struct Experiment {
   ModelConfig model;
   OptimizerConfig optimizer;
   TrainConfig train;
+  DeviceConfig device;
   EvalConfig eval;
   std::vector<std::string> metrics;   // see plan/metrics.h; empty: all that the loss allows
 
@@ -68,6 +77,7 @@ struct Experiment {
 
 void bind(Binder& b, DataConfig& c);
 void bind(Binder& b, TrainConfig& c);
+void bind(Binder& b, DeviceConfig& c);
 void bind(Binder& b, EvalConfig& c);
 void bind(Binder& b, Experiment& c);
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "comm/cuda_loader.h"
 #include "model/build.h"
 #include "model/fuse.h"
 #include "store/files.h"
@@ -28,8 +29,18 @@ std::string agree_isa(Communicator& ranks, const std::string& wanted) {
   return isa_order[static_cast<std::size_t>(level)];
 }
 
-std::unique_ptr<Device> make_device(World& world, const TrainConfig& config) {
-  if (config.device == "reference") return make_reference_device();
+std::unique_ptr<Device> make_cuda_device(World& world, const DeviceConfig& config) {
+  const CudaModule& module = cuda_module();
+  CudaOptions options;
+  options.index = choose_gpu(world, module.gpus(), config.share_gpu);
+  options.precision = config.precision;
+  options.graph = config.graph;
+  return module.make_device(options);
+}
+
+std::unique_ptr<Device> make_device(World& world, const DeviceConfig& config) {
+  if (config.kind == "reference") return make_reference_device();
+  if (config.kind == "cuda") return make_cuda_device(world, config);
   CpuOptions options;
   const i64 share = std::max(1, usable_cores() / std::max(1, world.local_size()));
   options.threads = static_cast<int>(config.threads > 0 ? config.threads : share);
@@ -70,11 +81,42 @@ Session open_session(World& world, Experiment experiment) {
   check_optimizer(s.experiment.optimizer, *s.graph);
   check_metrics(metric_spec(s));
   check_watched(s);
-  s.device = make_device(world, s.experiment.train);
+  s.device = make_device(world, s.experiment.device);
   agree(world.communicator(), {{"graph", graph_text(*s.graph)},
                                {"shard set", s.shards->fingerprint()},
                                {"device", s.device->describe()}});
   return s;
+}
+
+std::unique_ptr<Reducer> make_reducer(const Session& session, const std::vector<View>& memory) {
+  Communicator& ranks = session.ranks();
+  if (ranks.size() == 1) return nullptr;
+  const DeviceConfig& config = session.experiment.device;
+  if (config.kind != "cuda") return std::make_unique<CollectiveQueue>(ranks.duplicate());
+  ReducerOptions options;
+  options.memory = memory;
+  options.bf16 = config.reduce == "bf16";
+  options.share = config.share_gpu;
+  return cuda_module().make_reducer(*session.device, ranks, options);
+}
+
+std::string placement(const Session& session, const Plan::Memory& planned) {
+  const DeviceConfig& config = session.experiment.device;
+  std::string text = host_name();
+  if (config.kind == "cuda") {
+    const CudaModule& module = cuda_module();
+    const std::vector<Gpu> gpus = module.gpus();
+    const int index = choose_gpu(*session.world, gpus, config.share_gpu);
+    const Gpu& gpu = gpus.at(static_cast<std::size_t>(index));
+    text += fmt::format(", GPU {} {} ({}), {}, {} free", index, gpu.name, gpu.pci,
+                        module.versions(), human_bytes(module.free_memory(*session.device)));
+  }
+  text += fmt::format(", plan {}", human_bytes(planned.params + planned.grads + planned.slots +
+                                               planned.activations + planned.staging));
+  std::string table;
+  const std::vector<std::string> all = session.ranks().all_gather(text);
+  for (std::size_t r = 0; r < all.size(); ++r) table += fmt::format("\n  rank {}: {}", r, all[r]);
+  return table;
 }
 
 MetricSpec metric_spec(const Session& session) {

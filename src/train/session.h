@@ -27,6 +27,12 @@ struct Session {
 // of all ranks, and makes the ranks agree on all of it. Collective.
 Session open_session(World& world, Experiment experiment);
 
+// Sums over ranks for this session's device; null with one rank. `memory` is what will be summed.
+// Collective.
+std::unique_ptr<Reducer> make_reducer(const Session& session, const std::vector<View>& memory);
+// A line for every rank: host, device, memory planned and free. Collective.
+std::string placement(const Session& session, const Plan::Memory& planned);
+
 MetricSpec metric_spec(const Session& session);
 
 }  // namespace cohort

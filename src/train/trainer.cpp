@@ -43,7 +43,9 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
   state = std::make_unique<ModelState>(*session.device, *session.graph,
                                        row_capacities(*session.graph, batch), true);
   plan = std::make_unique<Plan>(*session.device, *session.graph, *state, plan_config());
-  if (ranks.size() > 1) reducer = std::make_unique<CollectiveQueue>(ranks.duplicate());
+  std::vector<View> summed = {state->grads};
+  for (const TableState& table : state->tables) summed.push_back(table.grad);
+  reducer = make_reducer(session, summed);
 }
 
 PlanConfig Trainer::plan_config() const {
@@ -97,6 +99,7 @@ void Trainer::begin() {
   log::info("{}: {} ranks ({}), {}, {} rows, {} steps an epoch, {} steps in all", run.path(),
             ranks.size(), session.world->kind(), facts.device,
             session.shards->rows(e.data.split), steps_per_epoch, total);
+  log::info("ranks:{}", placement(session, plan->memory()));
   log::debug("{}", plan->print());
 }
 

@@ -55,8 +55,8 @@ struct Trainer {
   Range positions;
   i64 batch = 0, steps_per_epoch = 0, total = 0;
   std::unique_ptr<ModelState> state;
-  std::unique_ptr<Plan> plan;
   std::unique_ptr<Reducer> reducer;      // null with one rank
+  std::unique_ptr<Plan> plan;            // its recordings use the reducer
   std::deque<Ledger> begun;      // rows of the steps that the device was given and has not finished
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<MetricsLog> metrics;   // rank 0

@@ -4,7 +4,7 @@
 
 CONFIG=$CONFIGS/behavior-rnn.yaml
 options() {
-  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 train.threads=1
+  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 device.threads=1
 }
 
 # flip FILE: one bit in the middle of it.

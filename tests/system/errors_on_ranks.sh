@@ -5,7 +5,7 @@
 
 CONFIG=$CONFIGS/behavior-rnn.yaml
 options() {
-  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 train.threads=1
+  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 device.threads=1
 }
 
 # What every rank runs: the program, and its exit code noted. mpirun kills the others once one has
@@ -115,8 +115,8 @@ error_lines 1 " error rank 1 [^ ]+: mine\.yaml:[0-9]+:[0-9]+: "
 no_loss
 
 # Two configs that are both good: told before the ranks do anything else together.
-sed 's/seed: 1,/seed: 1, device: reference,/' "$CONFIG" >1/mine.yaml
+sed 's/^train:/device: {kind: reference}\ntrain:/' "$CONFIG" >1/mine.yaml
 PER_RANK=$WORK on_ranks 2 2 train mine.yaml $(options differs)
-error_lines 1 " error rank 0 [^ ]+: rank 1 .* 'device: reference', rank 0 .* 'device: cpu'"
+error_lines 1 " error rank 0 [^ ]+: rank 1 .* 'kind: reference', rank 0 .* 'kind: cpu'"
 no_loss
 echo "errors on ranks passed"

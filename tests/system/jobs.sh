@@ -2,7 +2,7 @@
 # From raw files to predictions, alone and on several ranks.
 . "$(dirname "$0")/lib.sh" "$@"
 
-train_options() { echo data.shards="$SET/$1" runs="$RUNS" train.epochs=1 train.threads=1; }
+train_options() { echo data.shards="$SET/$1" runs="$RUNS" train.epochs=1 device.threads=1; }
 
 # train_eval SET CONFIG: on 1, 2 and 3 ranks; ledger and scores equal whatever the ranks.
 train_eval() {

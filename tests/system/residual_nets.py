@@ -63,7 +63,7 @@ def job(name, shards, tools, work):
     cohort, source, mpiexec = tools
     config = toy(source / "configs" / f"{name}.yaml", work)
     options = [f"data.shards={shards}", f"runs={work}", "data.lanes=0", "train.global_batch=7",
-               "train.epochs=1", "train.threads=1", "train.log_every_steps=1",
+               "train.epochs=1", "device.threads=1", "train.log_every_steps=1",
                "optimizer.warmup_steps=0"]
     found = {}
     for ranks in (1, 2):

@@ -47,7 +47,7 @@ class CudaDevice final : public Device {
     const cudaError_t found = cudaGetDeviceCount(&devices);
     if (found != cudaSuccess || devices == 0)
       fail(Exit::usage, "no GPU: {}; check nvidia-smi and CUDA_VISIBLE_DEVICES, or set "
-           "train.device: cpu", found == cudaSuccess ? "the driver shows none"
+           "device.kind: cpu", found == cudaSuccess ? "the driver shows none"
                                                      : cudaGetErrorString(found));
     if (options.index >= devices)
       fail(Exit::usage, "GPU {}: this process sees {}; start fewer ranks on this host", options.index,

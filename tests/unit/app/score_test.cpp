@@ -52,7 +52,8 @@ std::string train_small() {
       << "model:\n  inputs: {x: {}}\n"
       << "  layers: [{dense: {units: 6, activation: tanh}}, {dense: {units: 1}}]\n"
       << "  loss: {mse: {target: y}}\n"
-      << "train: {global_batch: 16, epochs: 3, seed: 2, threads: 1}\n"
+      << "train: {global_batch: 16, epochs: 3, seed: 2}\n"
+      << "device: {threads: 1}\n"
       << "optimizer: {name: adam, learning_rate: 0.01}\nmetrics: [mse, mae]\neval: {batch: 5}\n";
   const Experiment experiment = Experiment::load(folder + "/config.yaml", {});
   run_as_threads(1, [&](Communicator& c) {

@@ -56,7 +56,7 @@ std::vector<Exit> train_on(int ranks, const std::string& folder, const std::stri
                            const std::vector<std::string>& more) {
   std::vector<std::string> overrides{"data.shards=" + folder + "/set", "runs=" + folder + "/runs",
                                      "name=" + name,         "train.global_batch=16",
-                                     "train.threads=2",      "train.log_every_steps=3",
+                                     "device.threads=2",      "train.log_every_steps=3",
                                      "model.inputs.tokens.max_length=8"};
   overrides.insert(overrides.end(), more.begin(), more.end());
   const Experiment experiment =
