@@ -1,0 +1,50 @@
+// An operation graph of cuDNN's backend API: a convolution and the pointwise operations behind it,
+// run as one plan. Tensors are channels-last.
+#pragma once
+#include <array>
+
+#include "device/cuda/memory.h"
+
+namespace cohort::cuda {
+
+using BackendDescriptor = Owned<cudnnBackendDescriptor_t, cudnnBackendDestroyDescriptor>;
+
+struct ConvolutionShape {
+  i64 pad_h = 0, pad_w = 0, stride = 1;
+};
+enum class ConvolutionPass : u8 { forward, input, weight };   // the last two: gradients
+
+class DnnGraph {
+ public:
+  explicit DnnGraph(Context& x) : x_(&x) {}
+  // dims: N, C, H, W; of a filter K, C / groups, R, S. data null: a value within the graph.
+  int tensor(DType type, const std::array<i64, 4>& dims, const void* data);
+  // The one of x, w, y that the pass gives is overwritten.
+  void convolution(ConvolutionPass pass, const ConvolutionShape& shape, int x, int w, int y);
+  // y = mode(x, b); b < 0: one operand.
+  void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
+  // Takes the first engine of the heuristics that adds in one order, keeps to the precision and fits
+  // in the workspace. False: there is none; why() tells.
+  bool build();
+  const std::string& why() const { return why_; }
+  void run() const;
+
+ private:
+  cudnnBackendDescriptor_t make(cudnnBackendDescriptorType_t type);
+  bool finalize(cudnnBackendDescriptor_t descriptor);
+  bool try_heuristics(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode);
+  bool try_config(cudnnBackendDescriptor_t config);
+  bool is_acceptable(cudnnBackendDescriptor_t config);
+  void bind_pack();
+
+  Context* x_;
+  bool reduced_ = false;        // some tensor is bf16 or f16
+  std::vector<BackendDescriptor> made_;   // all of them: what is referred to must live
+  std::vector<cudnnBackendDescriptor_t> tensors_, operations_;
+  std::vector<i64> ids_;        // of tensors with data
+  std::vector<void*> data_;
+  cudnnBackendDescriptor_t plan_ = nullptr, pack_ = nullptr;
+  std::string why_;
+};
+
+}  // namespace cohort::cuda
