@@ -187,6 +187,7 @@ class BlockExpander {
     const NodePtr copy = substituted(item, scope);
     const auto& [kind, body] = copy->entries[0];
     body->kind = Node::Kind::map;
+    check_names(*body);
     const NodePtr given = body->find("name");
     const std::string name = given && !given->scalar.empty() ? given->scalar
                                                              : kind + std::to_string(index);
@@ -201,6 +202,16 @@ class BlockExpander {
     scope.previous = declare(name, scope.prefix + name, *body, scope);
     set(*body, "name", text_node(scope.previous, given ? *given : *body));
     items_.push_back(copy);
+  }
+
+  // What would be replaced unread.
+  static void check_names(const Node& body) {
+    for (const char* key : {"name", "from"}) {
+      const NodePtr node = body.find(key);
+      const bool list = node && node->kind == Node::Kind::list && std::string(key) == "from";
+      if (node && !list && node->kind != Node::Kind::scalar && node->kind != Node::Kind::null)
+        fail(Exit::usage, "{}: {}: expected a name, got {}", node->place, key, node->what());
+    }
   }
 
   void write_use(const NodePtr& body, std::size_t index, Scope& scope) {

@@ -134,6 +134,10 @@ TEST(Blocks, WrongBlocksNameThePlace) {
          "model.yaml:5:3: block 'b' is never used; remove it");
   expect("  a: {layers: []}\n",
          "model.yaml:4:15: blocks.a.layers: expected at least one layer under the key 'layers'");
+  expect("  a: {layers: [{flatten: {from: {x: y}}}]}\n",
+         "model.yaml:4:33: from: expected a name, got a map of 1 keys");
+  expect("  a: {layers: [{use: }]}\n",
+         "model.yaml:4:17: use: expected a map with the key 'block', got nothing");
   expect("  a: {layers: [{flatten: {name: input}}]}\n",
          "model.yaml:4:26: the name 'input' is taken in block 'a'; choose another");
   expect("  a: {parameters: [n], layers: [{flatten: {}}]}\n",
