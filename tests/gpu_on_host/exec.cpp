@@ -93,12 +93,12 @@ void Executor::prepare(const Kernel& kernel) {
 void Executor::run(const Kernel& kernel) {
   prepare(kernel);
   const dim3 grid = kernel.grid;
-  std::vector<unsigned> blocks(std::size_t{grid.x} * grid.y * grid.z);
-  std::iota(blocks.begin(), blocks.end(), 0u);
+  blocks_.resize(std::size_t{grid.x} * grid.y * grid.z);
+  std::iota(blocks_.begin(), blocks_.end(), 0u);
   const Order order = policy().order;
-  if (order == Order::reverse) std::reverse(blocks.begin(), blocks.end());
-  if (order == Order::random) random_.shuffle(blocks.data(), blocks.data() + blocks.size());
-  for (const unsigned block : blocks) {
+  if (order == Order::reverse) std::reverse(blocks_.begin(), blocks_.end());
+  if (order == Order::random) random_.shuffle(blocks_.data(), blocks_.data() + blocks_.size());
+  for (const unsigned block : blocks_) {
     run_block({block % grid.x, block / grid.x % grid.y, block / (grid.x * grid.y)});
   }
   race_acquire(tag(3));

@@ -57,6 +57,7 @@ class Executor {
   const Kernel* kernel_ = nullptr;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<unsigned> blocks_;  // a member: a fault jumps over what is on the stack
   std::vector<unsigned> order_;  // in which the threads of a block begin
   std::size_t begun_ = 0;        // how many of them did
   std::vector<Thread*> ready_;   // waited and can go on: the last is next, before fresh ones
