@@ -40,9 +40,9 @@ struct Values {
   i64 row = 1;
 };
 
-// pointwise.cu. out = activation(sum of in[k]).
-void sum_forward(cudaStream_t s, const Values& v, const void* const* in, int inputs, void* out,
-                 Activation activation);
+// pointwise.cu. out = activation(sum of in[k]); zero at steps that are not valid.
+void sum_forward(cudaStream_t s, const Values& v, const Steps& steps, const void* const* in,
+                 int inputs, void* out, Activation activation);
 // d_in[k] = d_out * slope(out); `out` is read only where there is an activation.
 void sum_backward(cudaStream_t s, const Values& v, const Gradient* d_in, int inputs,
                   const void* d_out, const void* out, Activation activation);

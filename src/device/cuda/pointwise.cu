@@ -5,9 +5,14 @@
 namespace cohort::cuda {
 namespace {
 
+__device__ bool at_valid_step(const Steps& steps, i64 row, i64 at) {
+  const i64 r = quotient(at, row), step = quotient(at - r * row, quotient(row, steps.capacity));
+  return step < steps_in(steps, r);
+}
+
 template <class T, int width>
 __global__ void __launch_bounds__(block_threads)
-    sum_kernel(RowCount rows, i64 row, const void* const* in, int inputs, T* out,
+    sum_kernel(RowCount rows, i64 row, Steps steps, const void* const* in, int inputs, T* out,
                Activation activation) {
   const i64 end = rows.rows * row, used = valid_of(rows) * row;
   for (i64 at = first_index() * width; at < end; at += index_step() * width) {
@@ -16,7 +21,10 @@ __global__ void __launch_bounds__(block_threads)
       const auto x = load_pack<width>(static_cast<const T*>(in[i]), at, used);
       for (int k = 0; k < width; ++k) sum[k] += to_float(x.lane[k]);
     }
-    for (int k = 0; k < width; ++k) sum[k] = at + k < used ? activate(activation, sum[k]) : 0;
+    for (int k = 0; k < width; ++k) {
+      const bool valid = at + k < used && (!steps.lengths || at_valid_step(steps, row, at + k));
+      sum[k] = valid ? activate(activation, sum[k]) : 0;
+    }
     put_pack(out, false, at, end, sum);
   }
 }
@@ -159,12 +167,12 @@ unsigned grid_for(const Values& v, int width) {
 
 }  // namespace
 
-void sum_forward(cudaStream_t s, const Values& v, const void* const* in, int inputs, void* out,
-                 Activation activation) {
+void sum_forward(cudaStream_t s, const Values& v, const Steps& steps, const void* const* in,
+                 int inputs, void* out, Activation activation) {
   with_packs(v.type, 8, [&](auto zero, auto width) {
     using T = decltype(zero);
-    launch(s, sum_kernel<T, width()>, grid_for(v, width), block_threads, 0, v.rows, v.row, in,
-           inputs, static_cast<T*>(out), activation);
+    launch(s, sum_kernel<T, width()>, grid_for(v, width), block_threads, 0, v.rows, v.row, steps,
+           in, inputs, static_cast<T*>(out), activation);
   });
 }
 

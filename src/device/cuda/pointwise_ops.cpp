@@ -12,8 +12,12 @@ std::unique_ptr<Kernel> sum_of_inputs(Context& x, const Call& c, Activation acti
   for (const View& view : c.in) in.push_back(view.data);
   const void* const* table = upload(x, in);
   const auto count = static_cast<int>(in.size());
-  return kernel([s = x.stream, v = values_of(c, c.out[0]), table, count, out = c.out[0].data,
-                 activation] { sum_forward(s, v, table, count, out, activation); });
+  // What is zero at steps that are not valid stays so, but for the sigmoid.
+  const Steps steps = activation == Activation::sigmoid ? steps_of(c, 0) : Steps{};
+  return kernel([s = x.stream, v = values_of(c, c.out[0]), steps, table, count,
+                 out = c.out[0].data, activation] {
+    sum_forward(s, v, steps, table, count, out, activation);
+  });
 }
 
 std::unique_ptr<Kernel> gradient_of_sum(Context& x, const Call& c, Activation activation) {
