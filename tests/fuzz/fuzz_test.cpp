@@ -15,6 +15,7 @@
 #include "fields/csv.h"
 #include "fields/idx.h"
 #include "fields/image.h"
+#include "model/model_config.h"
 #include "store/files.h"
 
 namespace cohort {
@@ -182,6 +183,28 @@ TEST(Fuzz, Recipe) {
   fuzz(recipe_text("raw"), 3000, true, [](const std::string& text) {
     Recipe recipe;
     Binder::read(Document::parse(text, "r.yaml"), recipe);
+  });
+}
+
+// What is accepted reads back equal.
+TEST(Fuzz, ModelWithBlocks) {
+  const std::string good =
+      "inputs: {image: {}}\n"
+      "blocks:\n"
+      "  a: {parameters: [n], layers: [{conv2d: {filters: $n*2, kernel: 3}}, {add: {from: [conv2d0, "
+      "input]}}]}\n"
+      "  b: {parameters: [n], layers: [{use: {block: a, with: {n: $n}}}, {flatten: {from: input}}]}\n"
+      "layers:\n"
+      "  - use: {block: b, name: s, repeat: 3, from: image, with: {n: 4}}\n"
+      "  - use: {block: a, from: s, with: {n: 5}}\n"
+      "  - dense: {units: 1}\n"
+      "loss: {mse: {target: y}}\n";
+  fuzz(good, 3000, true, [](const std::string& text) {
+    ModelConfig model, again;
+    Binder::read(Document::parse(text, "m.yaml"), model);
+    const std::string resolved = Binder::write(model);
+    Binder::read(Document::parse(resolved, "again.yaml"), again);
+    EXPECT_EQ(Binder::write(again), resolved);
   });
 }
 
