@@ -1,5 +1,5 @@
-// Convolutions by cuDNN, channels-last. conv1d is the case of one line. Bias and ReLU are fused where
-// cuDNN can; before a fused pool they wait until after it, as they keep order.
+// Convolutions by cuDNN, channels-last. conv1d is the case of one line. Bias and ReLU are fused
+// where cuDNN can; before a fused pool they wait until after it, as they keep order.
 #include "device/cuda/dnn_graph.h"
 #include "device/cuda/kernels_layers.h"
 #include "device/cuda/products.h"
@@ -114,7 +114,7 @@ DnnGraph plain(Context& context, const Conv& v, ConvolutionPass pass, const Oper
   if (graph.build()) return graph;
   static constexpr const char* names[] = {"convolution", "input gradient", "weight gradient"};
   fail(Exit::usage, "layer {}: cuDNN {} has no {} of {} [{}, {}, {}, {}] by {} filters {}x{}, "
-       "{} groups: {}; use other sizes (channels and filters in multiples of 8) or another precision",
+       "{} groups: {}; use channels and filters in multiples of 8, or another precision",
        v.layer, cudnnGetVersion(), names[static_cast<int>(pass)], name_of(v.type), v.rows.rows,
        v.height, v.width, v.channels, v.filters, v.kernel_h, v.kernel_w, v.groups, graph.why());
 }

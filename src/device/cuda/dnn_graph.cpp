@@ -207,8 +207,8 @@ bool DnnGraph::try_config(cudnnBackendDescriptor_t config) {
   refer(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
   if (!finalize(plan)) return false;
   i64 bytes = 0, count = 0;
-  check(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                 &count, &bytes),
+  check(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64,
+                                 1, &count, &bytes),
         "cudnnBackendGetAttribute");
   if (bytes > x_->workspace_bytes) {
     why_ = "only engines that need more workspace";

@@ -23,8 +23,8 @@ class DnnGraph {
   void convolution(ConvolutionPass pass, const ConvolutionShape& shape, int x, int w, int y);
   // y = mode(x, b); b < 0: one operand.
   void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
-  // Takes the first engine of the heuristics that adds in one order, keeps to the precision and fits
-  // in the workspace. False: there is none; why() tells.
+  // Takes the first engine of the heuristics that adds in one order, keeps to the precision and
+  // fits in the workspace. False: there is none; why() tells.
   bool build();
   const std::string& why() const { return why_; }
   void run() const;

@@ -19,7 +19,8 @@ struct Vectors {
 void finish_vectors(cudaStream_t s, const Vectors& v, void* data, const float* bias,
                     Activation activation);
 // dz = d_out * slope(out) where valid, else 0; d_bias [width] += the sums of dz. `out` is read only
-// where there is an activation; d_bias null: not wanted, else parts and zeroed counters as asked.
+// where there is an activation; dz or d_bias null: not wanted. A bias takes parts and zeroed counters
+// as asked.
 struct VectorGradient {
   const void* d_out = nullptr;
   const void* out = nullptr;
@@ -44,5 +45,35 @@ void cast_parameters(cudaStream_t s, DType type, const CastPart* parts, int coun
 // to += from
 void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const void* from,
                 i64 count);
+
+// A recurrent layer. gates [rows, steps, sums, units]: the cell's sums with the input (and bias)
+// before a step, what backward reads after it; sums: biases_of(cell). before [rows, steps, units]:
+// the state before a step, zero where the step is not valid.
+struct Recurrence {
+  DType type = DType::f32;      // of before, out, their gradients, d_gates
+  RowCount rows;
+  Steps steps;
+  Cell cell = Cell::tanh;
+  i32 units = 1;
+  bool every_step = false;
+  float* gates = nullptr;
+  float* cells = nullptr;       // LSTM: [rows, steps, units]
+  void* before = nullptr;
+  void* out = nullptr;
+  const float* inner_bias = nullptr;    // GRU: b_hn
+  const void* d_out = nullptr;
+  void* d_gates = nullptr;      // as gates; zero where the step is not valid
+  float* d_state = nullptr;     // [rows, units]: of the step at hand
+  float* d_cell = nullptr;
+};
+// recurrent.cu. Step t, once W_hh h is added to its sums (GRU: the inner sum is W_hn h).
+void recurrent_step(cudaStream_t s, const Recurrence& r, i32 t);
+// Turns d_state (and d_cell) of step t into its d_gates and what reaches the step before directly.
+void recurrent_step_back(cudaStream_t s, const Recurrence& r, i32 t);
+
+// recurrent_small.cu. All steps in one launch, W_hh [gates * units, units] held in registers.
+bool is_small(const Recurrence& r);
+void recurrent_small(cudaStream_t s, const Recurrence& r, const float* w_hh, int processors);
+void recurrent_small_back(cudaStream_t s, const Recurrence& r, const float* w_hh, int processors);
 
 }  // namespace cohort::cuda

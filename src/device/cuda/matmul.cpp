@@ -92,11 +92,11 @@ Matmul::Matmul(Context& x, const Product& product)
   cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      x.blas, descriptor_.get(), b_.get(), a_.get(), c_.get(), c_.get(), preference.get(), 1, &result,
-      &found);
+      x.blas, descriptor_.get(), b_.get(), a_.get(), c_.get(), c_.get(), preference.get(), 1,
+      &result, &found);
   if (status != CUBLAS_STATUS_SUCCESS || found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
-    fail(Exit::usage, "cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}] of {} into {}: {}",
-         p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
+    fail(Exit::usage, "cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}] of {} into {}: "
+         "{}; use another precision", p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
   algorithm_ = result.algo;
   workspace_ = result.workspaceSize;
 }
@@ -104,9 +104,9 @@ Matmul::Matmul(Context& x, const Product& product)
 void Matmul::run() const {
   if (!x_) return;
   const float alpha = 1;
-  check(cublasLtMatmul(x_->blas, descriptor_.get(), &alpha, p_.b, b_.get(), p_.a, a_.get(), &p_.beta,
-                       p_.c, c_.get(), p_.c, c_.get(), &algorithm_, x_->workspace, workspace_,
-                       x_->stream),
+  check(cublasLtMatmul(x_->blas, descriptor_.get(), &alpha, p_.b, b_.get(), p_.a, a_.get(),
+                       &p_.beta, p_.c, c_.get(), p_.c, c_.get(), &algorithm_, x_->workspace,
+                       workspace_, x_->stream),
         "cublasLtMatmul");
 }
 

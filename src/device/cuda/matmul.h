@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt. The algorithm is chosen once, when a product is made, and is the same
-// ever after; sums are taken in one order.
+// Matrix products by cuBLASLt. The algorithm is chosen once, when a product is made, and is the
+// same ever after; sums are taken in one order.
 #pragma once
 #include "device/cuda/memory.h"
 

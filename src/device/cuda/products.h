@@ -27,8 +27,8 @@ class Carver {
   i64 used_ = 0;
 };
 
-// The parameters of an op as products read them: themselves, or copies in the activations' type that
-// the forward pass makes.
+// The parameters of an op as products read them: themselves, or copies in the activations' type
+// that the forward pass makes.
 struct Weights {
   DType type = DType::f32;
   std::vector<const void*> data;

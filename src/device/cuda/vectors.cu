@@ -10,7 +10,8 @@ constexpr int lines = block_threads / 32;   // vectors that a block treats at a 
 __device__ bool is_valid(const Vectors& v, i64 vector, i64 valid_rows) {
   const i64 row = quotient(vector, v.per_row);
   if (row >= valid_rows) return false;
-  return !v.steps.lengths || quotient(vector - row * v.per_row, v.per_step) < steps_in(v.steps, row);
+  if (!v.steps.lengths) return true;
+  return quotient(vector - row * v.per_row, v.per_step) < steps_in(v.steps, row);
 }
 
 template <class T, int width>
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(block_threads) gradient_kernel(Vectors v, Vect
       }
     }
     for (int k = 0; k < width; ++k) sum[k] += d[k];
-    put_pack(static_cast<T*>(g.dz), false, at, at + width, d);
+    if (g.dz) put_pack(static_cast<T*>(g.dz), false, at, at + width, d);
   }
   if (!g.d_bias) return;
   for (int k = 0; k < width; ++k) sums[threadIdx.y][threadIdx.x * width + k] = sum[k];
