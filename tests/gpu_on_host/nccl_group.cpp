@@ -7,7 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <new>
+#include <cstdlib>
+#include <functional>
 
 namespace hg {
 
@@ -75,15 +76,17 @@ GroupMember::Join GroupMember::join(const std::string& name) {
     return Join::misuse;
   }
   shared().device[rank_] = device_;
+  const char* const host = std::getenv("NCCL_HOSTID");
+  shared().host[rank_] = std::hash<std::string>()(host ? host : "");
   ++shared().joined;
   if (!wait([this] { return shared().joined == size_; })) return Join::broken;
   if (!meet()) return Join::broken;
   if (rank_ == 0) shm_unlink(name.c_str());
   for (int r = 0; r < size_; ++r) {
-    const bool other = r != rank_ && shared().pid[r] == getpid();
-    if (!other || shared().device[r] != device_) continue;
-    misuse_ = "ranks " + std::to_string(r) + " and " + std::to_string(rank_) +
-              " of one process share device " + std::to_string(device_);
+    const bool same = shared().device[r] == device_ && shared().host[r] == shared().host[rank_];
+    if (r == rank_ || !same) continue;
+    misuse_ = "duplicate GPU: ranks " + std::to_string(r) + " and " + std::to_string(rank_) +
+              " both use device " + std::to_string(device_);
     return Join::misuse;
   }
   return Join::good;

@@ -30,6 +30,7 @@ struct SharedGroup {
   std::atomic<int> broken;      // 1 + r: rank r died; -1 - r: it aborted
   std::atomic<int> pid[kMostRanks];
   std::atomic<int> device[kMostRanks];
+  std::atomic<std::size_t> host[kMostRanks];  // a hash of NCCL_HOSTID, by which ranks may pretend
   Announcement announcement[kMostRanks];
   alignas(64) char slot[kMostRanks][kChunk];
 };

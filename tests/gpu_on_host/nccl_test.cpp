@@ -247,6 +247,18 @@ TEST(GpuOnHostNccl, Refuses) {
   EXPECT_EQ(ncclCommInitRank(&comm, 1, ncclUniqueId{}, 0), ncclSystemError);
 }
 
+TEST(GpuOnHostNccl, RefusesTwoRanksOnADevice) {
+  const ncclUniqueId id = unique_id();
+  auto body = [&](int rank) {
+    ncclComm_t comm = nullptr;
+    EXPECT_NE(ncclCommInitRank(&comm, 2, id, rank), ncclSuccess);
+    EXPECT_NE(std::string(ncclGetLastError(nullptr)).find("duplicate GPU"), std::string::npos);
+  };
+  std::thread first(body, 0), second(body, 1);
+  first.join();
+  second.join();
+}
+
 TEST(GpuOnHostNcclDeathTest, DifferentCollectivesAreNamed) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_DEATH(on_threads(
@@ -302,6 +314,7 @@ void on_processes(const std::function<void(Rank&)>& body) {
   }
   ncclUniqueId id{};
   std::strncpy(id.internal, part + 2, sizeof id.internal - 1);
+  ASSERT_EQ(setenv("NCCL_HOSTID", std::string(1, part[0]).c_str(), 1), 0);  // they share a device
   Rank rank(part[0] - '0', 3, id, 0);
   body(rank);
 }
