@@ -30,33 +30,32 @@ struct Cursor {
   }
 };
 
-// (x * scale - mean) / deviation. Bytes are exact enough in float; other fields may be large.
 template <class Real>
-__device__ Real normalised(Real x, double scale, const double* moments, i64 channel) {
+__device__ float normalised(Real x, double scale, const Real* moments, i64 channel) {
   x *= static_cast<Real>(scale);
-  if (!moments) return x;
-  const double* m = moments + 2 * channel;
-  return (x - static_cast<Real>(m[0])) * static_cast<Real>(m[1]);
+  if (moments) x = (x - moments[2 * channel]) * moments[2 * channel + 1];
+  return static_cast<float>(x);
 }
+__device__ const float* moments_of(const Field& field, float) { return field.narrow_moments; }
+__device__ const double* moments_of(const Field& field, double) { return field.moments; }
 
 template <class Raw, class T>
 __global__ void __launch_bounds__(block_threads)
-    real_kernel(RowCount rows, i64 row, const Raw* in, Steps steps, double scale,
-                const double* moments, i64 channels, T* out) {
+    real_kernel(RowCount rows, i64 row, Field field, T* out) {
   using Real = std::conditional_t<sizeof(Raw) == 1, float, double>;
+  const Real* moments = moments_of(field, Real{});
   const i64 end = rows.rows * row;
   for (i64 at = first_index() * field_width; at < end; at += index_step() * field_width) {
-    Cursor cursor(rows, steps, row, at);
-    i64 channel = cursor.column - quotient(cursor.column, channels) * channels;
-    const auto raw = load_pack<field_width>(in, at, end);
+    Cursor cursor(rows, field.steps, row, at);
+    i64 channel = cursor.column - quotient(cursor.column, field.channels) * field.channels;
+    const auto raw = load_pack<field_width>(static_cast<const Raw*>(field.data), at, end);
     Pack<T, field_width> x{};
     for (int k = 0; k < field_width && at + k < end; ++k) {
-      if (cursor.in_use()) {
-        const Real value = normalised(static_cast<Real>(raw.lane[k]), scale, moments, channel);
-        x.lane[k] = from_float<T>(static_cast<float>(value));
-      }
+      if (cursor.in_use())
+        x.lane[k] = from_float<T>(
+            normalised(static_cast<Real>(raw.lane[k]), field.scale, moments, channel));
       cursor.next();
-      if (++channel == channels) channel = 0;
+      if (++channel == field.channels) channel = 0;
     }
     store_pack(out, at, end, x);
   }
@@ -83,8 +82,7 @@ void ingest_real(cudaStream_t s, const Values& v, const Field& f, void* out) {
   with_type(v.type, [&](auto zero) {
     using T = decltype(zero);
     launch(s, real_kernel<Raw, T>, blocks_for(packs, block_threads), block_threads, 0, v.rows,
-           v.row, static_cast<const Raw*>(f.data), f.steps, f.scale, f.moments, f.channels,
-           static_cast<T*>(out));
+           v.row, f, static_cast<T*>(out));
   });
 }
 

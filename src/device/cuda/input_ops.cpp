@@ -24,7 +24,11 @@ std::unique_ptr<Kernel> forward(Context& x, const Call& c, const Ingest& op) {
   field.steps = steps_of(c, 0);
   field.scale = op.scale;
   field.channels = last(c.out[0].shape);
-  if (!op.mean.empty()) field.moments = upload(x, moments_of(op));
+  if (!op.mean.empty()) {
+    const std::vector<double> moments = moments_of(op);
+    field.moments = upload(x, moments);
+    field.narrow_moments = upload(x, std::vector<float>(moments.begin(), moments.end()));
+  }
   return kernel([s = x.stream, v = values_of(c, c.out[0]), field, out = c.out[0].data] {
     ingest(s, v, field, out);
   });

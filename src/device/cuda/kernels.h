@@ -71,13 +71,15 @@ void dot_forward(cudaStream_t s, const Values& v, const void* a, const void* b, 
 void dot_backward(cudaStream_t s, const Values& v, const void* a, const void* b, const void* d_out,
                   const Gradient& d_a, const Gradient& d_b);
 
-// ingest.cu. moments [channels, 2]: mean and inverse deviation, or null.
+// ingest.cu. moments [channels, 2]: mean and inverse deviation, or null. Bytes are exact enough in
+// float; other fields may be large and are read in double.
 struct Field {
   DType type = DType::f32;
   const void* data = nullptr;
   Steps steps;
   double scale = 1;
   const double* moments = nullptr;
+  const float* narrow_moments = nullptr;   // the same
   i64 channels = 1;
 };
 void ingest(cudaStream_t s, const Values& v, const Field& field, void* out);
