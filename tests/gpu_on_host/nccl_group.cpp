@@ -9,14 +9,35 @@
 
 #include <cstdlib>
 #include <functional>
+#include <mutex>
 
 namespace hg {
+namespace {
+
+// Names that nobody joined, or not all, are gone with the process that made them.
+struct Names {
+  std::mutex mutex;
+  std::vector<std::string> made;
+
+  ~Names() {
+    for (const std::string& name : made) shm_unlink(name.c_str());
+  }
+};
+
+Names& names() {
+  static Names all;
+  return all;
+}
+
+}  // namespace
 
 bool GroupMember::create(const std::string& name) {
   const int file = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
   if (file < 0) return false;
   const bool sized = ftruncate(file, sizeof(SharedGroup)) == 0;  // zero: no rank has come yet
   close(file);
+  const std::lock_guard lock(names().mutex);
+  names().made.push_back(name);
   return sized;
 }
 
