@@ -16,19 +16,22 @@ function(cohort_loads_cuda target)
                       LINKER:--no-whole-archive)
 endfunction()
 
-# What both builds of the module have in common: this one and the one of the tests.
-function(cohort_cuda_module_properties target)
+# cohort_cuda_module(TARGET PARTS): the module TARGET from the objects of PARTS.
+function(cohort_cuda_module target parts)
+  add_library(${target} MODULE $<TARGET_OBJECTS:${parts}>)
   set_target_properties(${target} PROPERTIES PREFIX lib LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}
-                        POSITION_INDEPENDENT_CODE ON INSTALL_RPATH_USE_LINK_PATH ON)
-  target_link_libraries(${target} PRIVATE cohort_flags fmt::fmt)
+                        LINKER_LANGUAGE CXX INSTALL_RPATH_USE_LINK_PATH ON)
+  target_link_libraries(${target} PRIVATE cohort_flags fmt::fmt ${ARGN})
 endfunction()
 
 if(COHORT_CUDA_FOUND)
-  add_library(cohort_cuda MODULE EXCLUDE_FROM_ALL ${COHORT_CUDA_SOURCES} ${COHORT_CUDA_KERNELS})
-  cohort_cuda_module_properties(cohort_cuda)
-  target_link_libraries(cohort_cuda PRIVATE cohort_cuda_libraries)
+  add_library(cuda_parts OBJECT EXCLUDE_FROM_ALL ${COHORT_CUDA_SOURCES} ${COHORT_CUDA_KERNELS})
+  set_target_properties(cuda_parts PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(cuda_parts PUBLIC cohort_cuda_libraries cohort_flags fmt::fmt)
   # Deprecated are the oldest architectures, as long as nvcc builds for them at all.
-  target_compile_options(cohort_cuda PRIVATE
+  target_compile_options(cuda_parts PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:-Wno-deprecated-gpu-targets;-Xcompiler=-Wall,-Wextra>"
     "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${COHORT_WERROR}>>:-Werror=all-warnings;-Xcompiler=-Werror>")
+  cohort_cuda_module(cohort_cuda cuda_parts cohort_cuda_libraries)
+  set_target_properties(cohort_cuda PROPERTIES EXCLUDE_FROM_ALL ON)
 endif()

@@ -6,13 +6,14 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <thread>
 
 #include "base/env.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "device/cuda/cuda_device.h"
-#include "device/cuda/kernels_cast.h"
+#include "device/cuda/kernels_reduce.h"
 #include "device/cuda/memory.h"
 
 namespace cohort {
@@ -21,7 +22,6 @@ namespace {
 using namespace cuda;
 
 constexpr i64 staging_elements = i64{8} << 20;   // of f32 ranges that travel as bf16
-constexpr i32 most_ranges = 1024;                // that are told apart in messages
 constexpr double end_seconds = 10;               // for the others to end, too
 
 ncclDataType_t type_of(DType type) {
@@ -63,38 +63,29 @@ ncclUniqueId common_id(Communicator& ranks) {
   return id;
 }
 
-// After each range a number is copied to the host: which one was summed last, if the job is lost.
+// Which range was summed last, told by the GPU to the host: for the message if the job is lost.
 class Progress {
  public:
-  explicit Progress(Context& x) : last_(make_pinned(sizeof(i32))) {
-    std::vector<i32> numbers(most_ranges);
-    for (i32 k = 0; k < most_ranges; ++k) numbers[static_cast<std::size_t>(k)] = k;
-    numbers_ = upload(x, numbers);
-    *word() = -1;
-  }
+  Progress() : last_(make_pinned(sizeof(i32))) { *word() = -1; }
   void passed(const View& range, cudaStream_t stream) {
-    i32 k = 0;
-    while (k < static_cast<i32>(ranges_.size()) && at(k).data != range.data) ++k;
-    if (k == static_cast<i32>(ranges_.size())) ranges_.push_back(range);
-    if (k >= most_ranges) return;
-    check(cudaMemcpyAsync(last_.get(), numbers_ + k, sizeof(i32), cudaMemcpyDeviceToHost, stream),
-          "cudaMemcpyAsync");
+    std::size_t k = 0;
+    while (k < ranges_.size() && ranges_[k].data != range.data) ++k;
+    if (k == ranges_.size()) ranges_.push_back(range);
+    mark(stream, word(), static_cast<i32>(k));
   }
   std::string text() const {
-    const i32 last = *word();
-    const i32 count = static_cast<i32>(ranges_.size());
-    if (last < 0 || last >= count) return "no bucket was summed";
-    const i32 next = (last + 1) % count;
-    return fmt::format("the last bucket summed was {} of {}; next came {} {}", last + 1, count,
-                       name_of(at(next).dtype), to_string(at(next).shape));
+    const volatile i32* last = word();
+    const i32 done = *last;
+    if (done < 0) return "no bucket was summed";
+    const std::size_t next = static_cast<std::size_t>(done + 1) % ranges_.size();
+    return fmt::format("the last bucket summed was {} of {}; next came {} {}", done + 1,
+                       ranges_.size(), name_of(ranges_[next].dtype), to_string(ranges_[next].shape));
   }
 
  private:
-  const View& at(i32 k) const { return ranges_[static_cast<std::size_t>(k)]; }
-  volatile i32* word() const { return static_cast<volatile i32*>(last_.get()); }
+  i32* word() const { return static_cast<i32*>(last_.get()); }
   PinnedMemory last_;
-  const i32* numbers_ = nullptr;   // device memory: 0, 1, ...
-  std::vector<View> ranges_;       // as first submitted
+  std::vector<View> ranges_;   // as first submitted
 };
 
 class NcclReducer final : public Reducer {
@@ -102,7 +93,7 @@ class NcclReducer final : public Reducer {
   NcclReducer(Device& device, Communicator& ranks, const ReducerOptions& options)
       : compute_(context_of(device).stream), bf16_(options.bf16), seconds_(options.seconds),
         name_(fmt::format("rank {} of {} (host {})", ranks.rank(), ranks.size(), host_name())),
-        progress_(context_of(device)), given_(make_event()), summed_(make_event()) {
+        given_(make_event()), summed_(make_event()) {
     make_communication_stream();
     connect(ranks, options.share);
     for (const View& memory : options.memory) register_memory(memory);
@@ -110,14 +101,10 @@ class NcclReducer final : public Reducer {
   }
   ~NcclReducer() override {
     if (!comm_) return;
-    static_cast<void>(cudaStreamSynchronize(stream_.get()));
-    try {
-      for (void* handle : registered_) check(ncclCommDeregister(comm_, handle), "ncclCommDeregister");
-      seconds_ = end_seconds;
-      check(ncclCommFinalize(comm_), "ncclCommFinalize");
-      static_cast<void>(ncclCommDestroy(comm_));
-    } catch (const std::exception&) {
-      abort();   // the sums are done: whoever is gone by now is missed by nobody
+    if (std::uncaught_exceptions() > 0) {
+      abort();   // this rank fails: the others must know
+    } else {
+      leave();
     }
   }
   NcclReducer(const NcclReducer&) = delete;
@@ -168,6 +155,17 @@ class NcclReducer final : public Reducer {
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks.size(), id, ranks.rank(), &config),
           "ncclCommInitRankConfig");
+  }
+  void leave() {
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    seconds_ = end_seconds;
+    try {
+      for (void* handle : registered_) check(ncclCommDeregister(comm_, handle), "ncclCommDeregister");
+      check(ncclCommFinalize(comm_), "ncclCommFinalize");
+      static_cast<void>(ncclCommDestroy(comm_));
+    } catch (const std::exception&) {
+      abort();   // the sums are done: whoever is gone by now is missed by nobody
+    }
   }
   void register_memory(const View& memory) {
     void* handle = nullptr;

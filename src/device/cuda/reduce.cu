@@ -1,6 +1,6 @@
-// Between f32 and the type that gradients travel in.
+// Around sums over ranks: casts to the type that gradients travel in and back, and a mark.
 #include "device/cuda/device.cuh"
-#include "device/cuda/kernels_cast.h"
+#include "device/cuda/kernels_reduce.h"
 
 namespace cohort::cuda {
 namespace {
@@ -14,6 +14,8 @@ __global__ void cast(const From* from, To* to, i64 count) {
   for (i64 i = first; i < count; i += stride) to[i] = from_float<To>(to_float(from[i]));
 }
 
+__global__ void set(i32* where, i32 value) { *where = value; }
+
 }  // namespace
 
 void to_bf16(cudaStream_t s, const float* from, void* to, i64 count) {
@@ -25,5 +27,7 @@ void from_bf16(cudaStream_t s, const void* from, float* to, i64 count) {
   launch(s, cast<__nv_bfloat16, float>, dim3(blocks_for(count, threads)), dim3(threads), 0,
          static_cast<const __nv_bfloat16*>(from), to, count);
 }
+
+void mark(cudaStream_t s, i32* where, i32 value) { launch(s, set, dim3(1), dim3(1), 0, where, value); }
 
 }  // namespace cohort::cuda

@@ -1,0 +1,2 @@
+int absent();
+int needs_absent() { return absent(); }
