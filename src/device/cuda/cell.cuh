@@ -75,6 +75,10 @@ __device__ inline UnitGradient step_back_of(Cell kind, const Unit& u, float cell
   return d;
 }
 
+// gates_of() and biases_of() on the device.
+__device__ inline int weights_of(Cell kind) {
+  return kind == Cell::lstm ? 4 : kind == Cell::gru ? 3 : 1;
+}
 __device__ inline int sums_of(Cell kind) { return kind == Cell::tanh ? 1 : most_sums; }
 __device__ inline int steps_of_row(const Recurrence& r, i64 row, i64 valid) {
   return row < valid ? steps_in(r.steps, row) : 0;
@@ -112,7 +116,8 @@ __device__ BackInput back_input(const Recurrence& r, i64 row, i32 t, int unit, i
   BackInput in{};
   if (t >= valid) return in;
   const i64 gates = gates_at(r, row, t), state = state_at(r, row, t) + unit;
-  for (int g = 0; g < sums_of(r.cell); ++g) in.unit.gate[g] = r.gates[gates + g * r.units + unit];
+  for (int g = 0; g < most_sums; ++g)
+    if (g < sums_of(r.cell)) in.unit.gate[g] = r.gates[gates + g * r.units + unit];
   if (r.cell == Cell::lstm) in.unit.cell = r.cells[state];
   if (r.cell == Cell::lstm && t > 0) in.cell_before = r.cells[state - r.units];
   in.state_before = to_float(static_cast<const T*>(r.before)[state]);

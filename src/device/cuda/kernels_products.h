@@ -19,8 +19,8 @@ struct Vectors {
 void finish_vectors(cudaStream_t s, const Vectors& v, void* data, const float* bias,
                     Activation activation);
 // dz = d_out * slope(out) where valid, else 0; d_bias [width] += the sums of dz. `out` is read only
-// where there is an activation; dz or d_bias null: not wanted. A bias takes parts and zeroed counters
-// as asked.
+// where there is an activation; dz or d_bias null: not wanted. A bias takes parts and zeroed
+// counters as asked.
 struct VectorGradient {
   const void* d_out = nullptr;
   const void* out = nullptr;

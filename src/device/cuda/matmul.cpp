@@ -96,7 +96,8 @@ Matmul::Matmul(Context& x, const Product& product)
       &result, &found);
   if (status != CUBLAS_STATUS_SUCCESS || found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
     fail(Exit::usage, "cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}] of {} into {}: "
-         "{}; use another precision", p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
+         "{}; use another precision",
+         p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
   algorithm_ = result.algo;
   workspace_ = result.workspaceSize;
 }

@@ -1,6 +1,6 @@
 // Recurrent layers. The products with the input are one for all steps; then, for small cells, one
-// launch of our own for all steps, else a product and a launch for each. Gradients of the weights are
-// again one product each for all steps.
+// launch of our own for all steps, else a product and a launch for each. Gradients of the weights
+// are again one product each for all steps.
 #include "device/cuda/matmul.h"
 #include "device/cuda/products.h"
 

@@ -18,12 +18,14 @@ __global__ void __launch_bounds__(block_threads) step_kernel(Recurrence r, i32 t
     float* gates = r.gates + gates_at(r, row, t) + unit;
     const i64 state = state_at(r, row, t) + unit;
     float sum[most_sums] = {};
-    for (int g = 0; g < sums_of(r.cell); ++g) sum[g] = gates[g * r.units];
+    for (int g = 0; g < most_sums; ++g)
+      if (g < sums_of(r.cell)) sum[g] = gates[g * r.units];
     if (r.cell == Cell::gru) sum[3] = (t > 0 ? sum[3] : 0) + r.inner_bias[unit];
     const float cell_before = r.cell == Cell::lstm && t > 0 ? r.cells[state - r.units] : 0;
     const float state_before = t > 0 ? to_float(static_cast<const T*>(r.before)[state]) : 0;
     const Unit u = step_of(r.cell, sum, cell_before, state_before);
-    for (int g = 0; g < sums_of(r.cell); ++g) gates[g * r.units] = u.gate[g];
+    for (int g = 0; g < most_sums; ++g)
+      if (g < sums_of(r.cell)) gates[g * r.units] = u.gate[g];
     if (r.cell == Cell::lstm) r.cells[state] = u.cell;
     put_state(r, row, t, unit, valid, from_float<T>(u.state));
   }
@@ -45,7 +47,8 @@ __global__ void __launch_bounds__(block_threads) step_back_kernel(Recurrence r, 
     r.d_state[i] = d.state;
     r.d_cell[i] = d.cell;
     T* d_gates = static_cast<T*>(r.d_gates) + gates_at(r, row, t) + unit;
-    for (int g = 0; g < sums_of(r.cell); ++g) d_gates[g * r.units] = from_float<T>(d.sum[g]);
+    for (int g = 0; g < most_sums; ++g)
+      if (g < sums_of(r.cell)) d_gates[g * r.units] = from_float<T>(d.sum[g]);
   }
 }
 
