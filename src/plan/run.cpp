@@ -123,7 +123,8 @@ void Plan::Impl::run_pass(const StepArguments& arguments, i64 micro, const Pace&
   if (device.records()) {
     std::vector<i64> key = {next_slot, pace.first, pace.last, pace.update,
                             reinterpret_cast<i64>(reducer)};
-    for (const TableState& table : state.tables) key.push_back(treated(table).shape[0]);
+    for (const TableState& table : state.tables)
+      if (config.train) key.push_back(treated(table).shape[0]);
     std::unique_ptr<Kernel>& kernel = recorded[key];
     if (!kernel)
       kernel = device.record([this, slot, pace, reducer] { give(slot, pace, reducer); });

@@ -321,10 +321,24 @@ double objective(const OpCase& c, const OpData& data) {
   return sum;
 }
 
-std::string compare(Device& device, const OpCase& c, double tolerance, bool zero_padding) {
-  const auto judge = make_reference_device();
+OpData data_for(const OpCase& c, const Device& device, bool zero_padding) {
   OpData data = data_for(c);
   if (zero_padding && is_product(c.op)) clear_padding(c, data);
+  const DType type = device.activation();
+  const auto round = [&](Numbers& values) {
+    values = to_doubles(type, from_doubles(type, values).data(), static_cast<i64>(values.size()));
+  };
+  if (type == device.real()) return data;
+  for (std::size_t k = 0; k < data.in.size(); ++k)
+    if (!holds_ids(c, k) && !is_ingest(c)) round(data.in[k]);
+  for (Numbers& values : data.param) round(values);
+  round(data.d_out);
+  return data;
+}
+
+std::string compare(Device& device, const OpCase& c, double tolerance, bool zero_padding) {
+  const auto judge = make_reference_device();
+  const OpData data = data_for(c, device, zero_padding);
   const OpResult got = run_case(device, c, data), want = run_case(*judge, c, data);
   std::string report = differ("out", got.out, want.out, defined_out(c), tolerance);
   for (std::size_t k = 0; k < want.d_in.size(); ++k)

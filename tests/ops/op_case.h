@@ -40,6 +40,9 @@ struct OpData {
 std::vector<OpCase> op_cases();
 // Reproducible values; all are exact in float32, so that a device of either type sees the same.
 OpData data_for(const OpCase& c);
+// The same, rounded to the device's type of activations. zero_padding: the device's products rely on
+// zeros in padding rows and invalid steps of their inputs, as its ops leave them.
+OpData data_for(const OpCase& c, const Device& device, bool zero_padding);
 OpResult run_case(Device& device, const OpCase& c, const OpData& data);
 // Where out or an input is defined: 1 for elements of valid rows and steps.
 std::vector<char> defined_out(const OpCase& c);
@@ -48,8 +51,7 @@ std::vector<char> defined_in(const OpCase& c, std::size_t k);
 double objective(const OpCase& c, const OpData& data);
 
 // Compares `device` with the reference device: |a - b| <= tolerance * max(1, max |b|) for each of
-// out, d_in and d_param. Returns what differs, empty if nothing does. zero_padding: the device's
-// products rely on zeros in padding rows and invalid steps of their inputs, as its ops leave them.
+// out, d_in and d_param. Returns what differs, empty if nothing does.
 std::string compare(Device& device, const OpCase& c, double tolerance, bool zero_padding = false);
 
 }  // namespace cohort::test
