@@ -1,5 +1,6 @@
-// Convolutions by cuDNN, channels-last. conv1d is the case of one line. Bias and ReLU are fused
-// where cuDNN can; before a fused pool they wait until after it, as they keep order.
+// Convolutions by cuDNN, channels-last; those of one place are dense layers. conv1d is the case of
+// one line. Bias and ReLU are fused where cuDNN can; before a fused pool they wait until after it,
+// as they keep order.
 #include "device/cuda/dnn_graph.h"
 #include "device/cuda/kernels_layers.h"
 #include "device/cuda/products.h"
@@ -35,6 +36,12 @@ struct Conv {
     if (pool > 0) v.per_row = (out_height / pool) * (out_width / pool);
     return v;
   }
+  // One place seen by each result: a matrix product.
+  bool is_dense() const {
+    return kernel_h * kernel_w == 1 && shape.stride == 1 && shape.pad_h == 0 && groups == 1 &&
+           pool == 0;
+  }
+  DenseShape dense() const { return {out(), channels, bias, activation}; }
   Windows windows() const {
     Windows w;
     w.type = type;
@@ -165,6 +172,7 @@ Forward forward_of(Context& x, const Call& c, const Conv& v) {
 }
 
 std::unique_ptr<Kernel> convolve(Context& x, const Call& c, const Conv& v) {
+  if (v.is_dense()) return dense_forward(x, c, v.dense());
   return kernel([s = x.stream, f = forward_of(x, c, v), v] {
     f.weights.cast(s);
     f.graph.run();
@@ -231,6 +239,7 @@ std::unique_ptr<Kernel> input_back(Context& x, const Call& c, const Conv& v, con
 }
 
 std::unique_ptr<Kernel> convolve_back(Context& x, const Call& c, const Conv& v) {
+  if (v.is_dense()) return dense_backward(x, c, v.dense());
   Carver saved(c.saved), scratch(c.scratch);
   Back back(c, v, saved, scratch);
   if (v.bias) back.vectors.want_bias(x, c.d_param[1]);
@@ -248,6 +257,7 @@ std::unique_ptr<Kernel> convolve_back(Context& x, const Call& c, const Conv& v) 
 }
 
 Needs needs_of(const Call& c, const Conv& v) {
+  if (v.is_dense()) return dense_needs(c, v.dense());
   Needs needs;
   Carver saved{View{}}, scratch{View{}};
   if (c.pass == Pass::backward) {

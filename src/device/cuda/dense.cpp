@@ -6,7 +6,7 @@
 namespace cohort::cuda {
 namespace {
 
-Vectors vectors_of(const Call& c, const Dense& op) {
+DenseShape shape_of(const Call& c, const Dense& op) {
   Vectors v;
   v.type = c.in[0].dtype;
   v.rows = rows_of(c);
@@ -15,89 +15,110 @@ Vectors vectors_of(const Call& c, const Dense& op) {
   v.steps = steps_of(c, 0);
   if (c.in[0].shape.size() < 3) v.steps.lengths = nullptr;
   if (v.steps.lengths) v.per_step = v.per_row / v.steps.capacity;
-  return v;
+  return {v, last(c.in[0].shape), op.bias, op.activation};
 }
 
 struct DenseBack {
   BackOfVectors vectors;
-  DenseBack(const Call& c, const Dense& op, Carver& scratch)
-      : vectors(c, vectors_of(c, op), op.activation, scratch) {
-    const Vectors& v = vectors.vectors;
-    vectors.gradient.dz = scratch.take(v.count() * v.width, size_of(v.type));
+  DenseBack(const Call& c, const DenseShape& d, Carver& scratch)
+      : vectors(c, d.vectors, d.activation, scratch) {
+    vectors.gradient.dz =
+        scratch.take(d.vectors.count() * d.vectors.width, size_of(d.vectors.type));
   }
 };
 
+Product product_of(const DenseShape& d, const Call& c, const Weights& weights) {
+  const i64 units = d.vectors.width;
+  Product p;
+  p.b_t = true;
+  p.m = d.vectors.count();
+  p.n = p.ldc = units;
+  p.k = p.lda = p.ldb = d.features;
+  p.a = c.in[0].data;
+  p.b = weights.data[0];
+  p.c = c.out[0].data;
+  p.in = p.out = d.vectors.type;
+  p.bias = d.bias ? weights.data[1] : nullptr;
+  p.relu = d.activation == Activation::relu;
+  return p;
+}
+
+Product weight_gradient(const DenseShape& d, const Call& c, const void* dz) {
+  Product p;
+  p.a_t = true;
+  p.m = p.lda = d.vectors.width;
+  p.n = p.ldb = p.ldc = d.features;
+  p.k = d.vectors.count();
+  p.a = dz;
+  p.b = c.in[0].data;
+  p.c = c.d_param[0].data;
+  p.beta = 1;
+  p.in = d.vectors.type;
+  return p;
+}
+
+Product input_gradient(const DenseShape& d, const Call& c, const Weights& weights,
+                       const void* dz) {
+  Product p;
+  p.m = d.vectors.count();
+  p.n = p.ldb = p.ldc = d.features;
+  p.k = p.lda = d.vectors.width;
+  p.a = dz;
+  p.b = weights.data[0];
+  p.c = c.d_in[0].data;
+  p.beta = c.accumulate[0] ? 1 : 0;
+  p.in = p.out = d.vectors.type;
+  return p;
+}
+
 }  // namespace
 
-Needs needs(const Context&, const Call& c, const Dense& op) {
+Needs dense_needs(const Call& c, const DenseShape& d) {
   Needs needs;
   Carver saved{View{}}, scratch{View{}};
   const Weights weights(c, saved);
   needs.saved = saved.used();
   if (c.pass == Pass::forward) return needs;
-  const DenseBack back(c, op, scratch);
+  const DenseBack back(c, d, scratch);
   needs.scratch = scratch.used();
   return needs;
 }
 
-std::unique_ptr<Kernel> forward(Context& x, const Call& c, const Dense& op) {
+std::unique_ptr<Kernel> dense_forward(Context& x, const Call& c, const DenseShape& d) {
   Carver saved(c.saved);
   const Weights weights(c, saved);
-  const Vectors v = vectors_of(c, op);
-  const i64 features = last(c.in[0].shape);
-  const bool relu = op.activation == Activation::relu;
-  Product p;
-  p.b_t = true;
-  p.m = v.count();
-  p.n = op.units;
-  p.k = p.lda = p.ldb = features;
-  p.ldc = op.units;
-  p.a = c.in[0].data;
-  p.b = weights.data[0];
-  p.c = c.out[0].data;
-  p.in = p.out = v.type;
-  p.bias = op.bias ? weights.data[1] : nullptr;
-  p.relu = relu;
-  return kernel([s = x.stream, weights, product = Matmul(x, p), v, out = p.c,
-                 rest = relu ? Activation::none : op.activation] {
+  const Product p = product_of(d, c, weights);
+  return kernel([s = x.stream, weights, product = Matmul(x, p), v = d.vectors, out = p.c,
+                 rest = p.relu ? Activation::none : d.activation] {
     weights.cast(s);
     product.run();
     finish_vectors(s, v, out, nullptr, rest);
   });
 }
 
-std::unique_ptr<Kernel> backward(Context& x, const Call& c, const Dense& op) {
+std::unique_ptr<Kernel> dense_backward(Context& x, const Call& c, const DenseShape& d) {
   Carver saved(c.saved), scratch(c.scratch);
   const Weights weights(c, saved);
-  DenseBack back(c, op, scratch);
-  if (op.bias) back.vectors.want_bias(x, c.d_param[1]);
-  const Vectors& v = back.vectors.vectors;
-  const i64 features = last(c.in[0].shape);
-  Product weight;
-  weight.a_t = true;
-  weight.m = weight.lda = op.units;
-  weight.n = weight.ldb = weight.ldc = features;
-  weight.k = v.count();
-  weight.a = back.vectors.gradient.dz;
-  weight.b = c.in[0].data;
-  weight.c = c.d_param[0].data;
-  weight.beta = 1;
-  weight.in = v.type;
-  Product input;
-  input.m = v.count();
-  input.n = input.ldb = input.ldc = features;
-  input.k = input.lda = op.units;
-  input.a = back.vectors.gradient.dz;
-  input.b = weights.data[0];
-  input.c = c.d_in[0].data;
-  input.beta = c.accumulate[0] ? 1 : 0;
-  input.in = input.out = v.type;
-  return kernel([s = x.stream, back = back.vectors, weight = Matmul(x, weight),
-                 input = input.c ? Matmul(x, input) : Matmul()] {
+  DenseBack back(c, d, scratch);
+  if (d.bias) back.vectors.want_bias(x, c.d_param[1]);
+  const void* dz = back.vectors.gradient.dz;
+  return kernel([s = x.stream, back = back.vectors,
+                 weight = Matmul(x, weight_gradient(d, c, dz)),
+                 input = c.d_in[0].data ? Matmul(x, input_gradient(d, c, weights, dz)) : Matmul()] {
     back.run(s);
     input.run();
     weight.run();
   });
+}
+
+Needs needs(const Context&, const Call& c, const Dense& op) {
+  return dense_needs(c, shape_of(c, op));
+}
+std::unique_ptr<Kernel> forward(Context& x, const Call& c, const Dense& op) {
+  return dense_forward(x, c, shape_of(c, op));
+}
+std::unique_ptr<Kernel> backward(Context& x, const Call& c, const Dense& op) {
+  return dense_backward(x, c, shape_of(c, op));
 }
 
 }  // namespace cohort::cuda

@@ -70,4 +70,15 @@ struct BackOfVectors {
   void run(cudaStream_t s) const { gradient_of_vectors(s, vectors, gradient); }
 };
 
+// dense.cpp. The dense layer's passes, for what else is one: convolutions of one place.
+struct DenseShape {
+  Vectors vectors;              // the results
+  i64 features = 1;
+  bool bias = true;
+  Activation activation = Activation::none;
+};
+Needs dense_needs(const Call& c, const DenseShape& d);
+std::unique_ptr<Kernel> dense_forward(Context& x, const Call& c, const DenseShape& d);
+std::unique_ptr<Kernel> dense_backward(Context& x, const Call& c, const DenseShape& d);
+
 }  // namespace cohort::cuda
