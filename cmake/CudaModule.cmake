@@ -25,7 +25,7 @@ function(cohort_cuda_module target parts)
 endfunction()
 
 if(COHORT_CUDA_FOUND)
-  add_library(cuda_parts OBJECT EXCLUDE_FROM_ALL ${COHORT_CUDA_SOURCES} ${COHORT_CUDA_KERNELS})
+  add_library(cuda_parts OBJECT ${COHORT_CUDA_SOURCES} ${COHORT_CUDA_KERNELS})
   set_target_properties(cuda_parts PROPERTIES POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(cuda_parts PUBLIC cohort_cuda_libraries cohort_flags fmt::fmt)
   # Deprecated are the oldest architectures, as long as nvcc builds for them at all.
@@ -33,5 +33,5 @@ if(COHORT_CUDA_FOUND)
     "$<$<COMPILE_LANGUAGE:CUDA>:-Wno-deprecated-gpu-targets;-Xcompiler=-Wall,-Wextra>"
     "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${COHORT_WERROR}>>:-Werror=all-warnings;-Xcompiler=-Werror>")
   cohort_cuda_module(cohort_cuda cuda_parts cohort_cuda_libraries)
-  set_target_properties(cohort_cuda PROPERTIES EXCLUDE_FROM_ALL ON)
+  install(TARGETS cohort_cuda LIBRARY DESTINATION lib)
 endif()

@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# Everything that only a machine with a GPU can answer, in one command and at most 9 minutes on 16
+# cores: builds there, runs the tests of the GPU part on the real libraries, then jobs and benchmarks.
+#   tests/gpu/acceptance.sh [OUTPUT_FOLDER]          default: build/acceptance
+# OUTPUT_FOLDER/gpu_report.md grows as results come, and the logs lie beside it. Exit 0 only where
+# nothing failed. Settings:
+#   TORCH_STEP=FILE        PyTorch's side of the benchmarks: torch_step.py
+#   TORCH_PYTHON=python3   the Python that has PyTorch (and maybe CUDA's wheels)
+#   CMAKE_OPTIONS="-D..."  more for CMake, as -DCMAKE_PREFIX_PATH=...
+#   ACCEPTANCE_SECONDS=540
+#   ACCEPTANCE_MODULE=on-host   a rehearsal without a GPU, on the stand-in of the tests
+# shellcheck disable=SC2016,SC2046,SC2086
+set -a   # phases run in shells of their own, which timeout can end: they need all of this
+# shellcheck source=../../launch/lib.sh
+. "$(dirname "$0")/../../launch/lib.sh"
+OUT=${1:-$BUILD/acceptance}
+mkdir -p "$OUT" || exit 1
+OUT=$(cd "$OUT" && pwd)
+REPORT=$OUT/gpu_report.md
+WORK=$OUT/work
+LIMIT=${ACCEPTANCE_SECONDS:-540}
+TORCH_PYTHON=${TORCH_PYTHON:-python3}
+ON_HOST=no
+SUFFIX=
+if [ "${ACCEPTANCE_MODULE:-}" = on-host ]; then
+  ON_HOST=yes
+  SUFFIX=_on_host
+  export COHORT_CUDA_MODULE=libcohort_cuda_on_host.so HG_DEVICES=4
+fi
+BUILD=${COHORT_BUILD:-build/gpu$SUFFIX}
+mkdir -p "$BUILD" || exit 1
+BUILD=$(cd "$BUILD" && pwd)
+COHORT=$BUILD/cohort
+failures=0
+
+left() { echo $((LIMIT - SECONDS)); }
+line() { printf '%s\n' "$*" >>"$REPORT"; }
+tail_of() { printf '```\n%s\n```\n' "$(tail -n "${2:-15}" "$1")" >>"$REPORT"; }
+
+# phase NAME SECONDS COMMAND...: one row of the report; its output goes to NAME.log. What has no time
+# left is not run, and counts as a failure.
+phase() {
+  local name=$1 most=$2 began=$SECONDS status
+  shift 2
+  [ "$most" -le "$(left)" ] || most=$(left)
+  if [ "$most" -lt 5 ]; then
+    line "| $name | NOT RUN | 0 s | no time left |"
+    failures=$((failures + 1))
+    return 1
+  fi
+  say "$name"
+  timeout -k 5 "$most" bash -c '"$@"' phase "$@" >"$OUT/$name.log" 2>&1
+  status=$?
+  if [ $status = 0 ]; then
+    line "| $name | passed | $((SECONDS - began)) s | $(summary "$OUT/$name.log") |"
+    return 0
+  fi
+  [ $status != 124 ] || status="$status: more than $most s"
+  line "| $name | FAILED (exit $status) | $((SECONDS - began)) s | $(summary "$OUT/$name.log") |"
+  failures=$((failures + 1))
+  return 1
+}
+
+# The line of a log that says most: what a test program counted, else the last one.
+summary() {
+  local text
+  text=$(grep -E '^\[  (PASSED|FAILED)  \] [0-9]+ test|^sums passed|ERROR SUMMARY' "$1" | tail -n 2)
+  [ -n "$text" ] || text=$(grep -v '^ *$' "$1" | tail -n 1)
+  printf '%s' "$text" | tr '\n|' ' /' | cut -c 1-160
+}
+
+machine() {
+  line "# GPU acceptance"
+  line
+  line "$(git describe --always --dirty 2>/dev/null || echo 'no commit'), $(date -u +%FT%TZ), $(cores) cores"
+  line
+  if [ $ON_HOST = yes ]; then
+    line "**Rehearsal on the stand-in: nothing here was measured on a GPU.**"
+  else
+    nvidia-smi --query-gpu=name,pci.bus_id,driver_version,memory.total --format=csv,noheader \
+      >"$OUT/gpus.txt" 2>&1 || die "nvidia-smi shows no GPU" \
+      "run this on a machine with a GPU, or rehearse with ACCEPTANCE_MODULE=on-host"
+    tail_of "$OUT/gpus.txt" 16
+  fi
+  line
+  line "| phase | result | time | says |"
+  line "|---|---|---|---|"
+}
+
+# The compute capability of the first GPU, as CMake wants it.
+architecture() {
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .
+}
+
+build_all() {
+  local options=(-DCMAKE_BUILD_TYPE=Release -DCOHORT_BUILD_TESTS=ON)
+  local targets=(cohort cohort_cuda gpu_tests)
+  if [ $ON_HOST = yes ]; then
+    targets=(cohort cohort_cuda_on_host test_cuda_on_host nccl_mpi_check_on_host)
+  else
+    options+=(-DCOHORT_CUDA=on "-DCOHORT_CUDA_ARCHITECTURES=$(architecture)-real")
+    options+=("-DCOHORT_TEST_PYTHON=$TORCH_PYTHON")
+  fi
+  cmake -S . -B "$BUILD" $(generator "$BUILD") "${options[@]}" ${CMAKE_OPTIONS:-} || return 1
+  cmake --build "$BUILD" -j "$(cores)" --target "${targets[@]}"
+}
+
+gpu_count() {
+  if [ $ON_HOST = yes ]; then echo 4; else nvidia-smi -L | wc -l; fi
+}
+
+# The tests of ops, updates, plans and PyTorch's numbers. NCCL takes no two threads of a process for
+# ranks on one GPU: with fewer than four, ranks are tested as processes only.
+library_tests() {
+  local filter='*'
+  [ "$(gpu_count)" -ge 4 ] || filter='-*Ranks*'
+  "$BUILD/tests/gpu/test_cuda$SUFFIX" --gtest_brief=1 --gtest_filter="$filter"
+}
+
+sanitizer() {
+  compute-sanitizer --tool "$1" --error-exitcode 9 "$BUILD/tests/gpu/test_cuda" --gtest_brief=1 \
+    --gtest_filter="$2"
+}
+
+ranks() {
+  local n=$1
+  shift
+  "$LAUNCHER" -n "$n" "$@"
+}
+
+shard_demo() {
+  local name
+  "$COHORT" shard --demo "$WORK/raw" || return 1
+  for name in behavior next-event recommend recommend-mlp sentiment images; do
+    if [ "$name" != images ] || [ -d "$WORK/raw/images" ]; then
+      "$COHORT" shard "shards/demo-$name.yaml" root="$WORK/raw" output="$WORK/sets/$name" || return 1
+    fi
+  done
+}
+
+# What each config trains on here.
+set_of() {
+  case $1 in
+    behavior-rnn | behavior-lstm) echo behavior ;;
+    behavior-next-event) echo next-event ;;
+    recommend-two-tower) echo recommend ;;
+    recommend-mlp) echo recommend-mlp ;;
+    sentiment-cnn) echo sentiment ;;
+    image-*) echo images ;;
+  esac
+}
+
+job_options() {
+  echo "data.shards=$WORK/sets/$(set_of "$1") runs=$WORK/runs device.kind=cuda"
+}
+
+# The same steps on the CPU and the GPU, each begun from the same state.
+parity() {
+  "$COHORT" train "configs/$1.yaml" $(job_options "$1") name="parity-$1" --parity 5
+}
+
+# A job on two ranks of one GPU, its checkpoint evaluated on the CPU.
+job_on_two_ranks() {
+  ranks 2 "$COHORT" train "configs/$1.yaml" $(job_options "$1") name="two-$1" train.epochs=1 \
+    device.share_gpu=true || return 1
+  COHORT_CUDA_MODULE='' "$COHORT" eval "$WORK/runs/two-$1" --split validation device.kind=cpu
+}
+
+bench_ours() {
+  "$COHORT" bench "$1" --device cuda --precision "$2" --seconds 1
+}
+
+bench_torch() {
+  "$TORCH_PYTHON" "$TORCH_STEP" --only "$1" --modes "$2" --seconds 1 --json "$OUT/torch-$1-$2.json"
+}
+
+WORKLOADS="behavior-seed image-seed sentiment recommend behavior resnet18 resnet50"
+benchmarks() {
+  local name precision
+  for name in $WORKLOADS; do
+    for precision in tf32 bf16; do
+      phase "bench-$name-$precision" 20 bench_ours "$name" "$precision"
+    done
+    [ -z "${TORCH_STEP:-}" ] || phase "torch-$name" 25 bench_torch "$name" eager,graph
+  done
+  # Slow to compile: as many as there is time for, and none is missed.
+  for name in $WORKLOADS; do
+    if [ -n "${TORCH_STEP:-}" ] && [ "$(left)" -gt 40 ]; then
+      phase "torch-compiled-$name" 75 bench_torch "$name" compile-graph
+    fi
+  done
+}
+
+speed_table() {
+  local name
+  line
+  line "## Speed"
+  for name in $WORKLOADS; do
+    line
+    line "### $name"
+    cat "$OUT"/bench-"$name"-*.log "$OUT/torch-$name.log" "$OUT/torch-compiled-$name.log" \
+      >"$OUT/speed.txt" 2>/dev/null
+    tail_of "$OUT/speed.txt" 20
+  done
+}
+
+rm -rf "$WORK"
+mkdir -p "$WORK"
+: >"$REPORT"
+machine
+phase build "$((LIMIT * 6 / 10))" build_all || die "the build failed" "read $OUT/build.log"
+mpi_environment
+LAUNCHER=$(mpi_launcher) || exit 1
+check=$BUILD/tests/gpu/nccl_mpi_check$SUFFIX
+phase tests 120 library_tests
+phase nccl-2-ranks 30 ranks 2 "$check" share
+phase nccl-4-ranks 40 ranks 4 "$check" share
+[ "$(gpu_count)" -lt 2 ] || phase nccl-every-gpu 40 ranks "$(gpu_count)" "$check"
+phase shards 60 shard_demo
+for config in configs/*.yaml; do
+  name=$(basename "$config" .yaml)
+  [ ! -d "$WORK/sets/$(set_of "$name")" ] || phase "parity-$name" 30 parity "$name"
+done
+phase job-two-ranks 40 job_on_two_ranks behavior-rnn
+if [ $ON_HOST = no ]; then
+  small='*Agrees*/embedding*:*Agrees*/batch_norm*:*Agrees*/lstm*:*Agrees*/max*:*Agrees*/cross*'
+  phase memcheck 60 sanitizer memcheck "$small"
+  phase racecheck 60 sanitizer racecheck "$small"
+  benchmarks
+  speed_table
+fi
+line
+line "$failures failures, $SECONDS s"
+say "$failures failures; the report: $REPORT"
+[ $failures = 0 ]
