@@ -50,7 +50,9 @@ Loaded load(World& world, const ScoreOptions& options) {
   l.state = std::make_unique<ModelState>(*l.session.device, graph,
                                          std::vector<i64>(graph.params.size(), 0), false);
   const LoadedCheckpoint checkpoint = find_checkpoint(files, options.run, options.checkpoint);
-  restore(checkpoint, l.state->tensors(), "optimizer/");
+  HostTensors host = l.state->copy_to_host();
+  restore(checkpoint, host.views, "optimizer/");
+  l.state->copy_from_host(host);
   l.step = checkpoint.state().at("step").get<i64>();
   if (l.session.shards->rows(options.split) == 0) {
     std::string names;

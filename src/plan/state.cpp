@@ -126,4 +126,23 @@ std::vector<NamedView> ModelState::tensors() const {
   return all;
 }
 
+HostTensors ModelState::copy_to_host() const {
+  HostTensors host;
+  host.views = tensors();
+  for (NamedView& named : host.views) {
+    std::vector<u8>& bytes =
+        host.bytes.emplace_back(static_cast<std::size_t>(named.view.bytes()));
+    device_.copy_out(bytes.data(), named.view.data, named.view.bytes());
+    named.view.data = bytes.data();
+  }
+  return host;
+}
+
+void ModelState::copy_from_host(const HostTensors& host) {
+  const std::vector<NamedView> own = tensors();
+  COHORT_CHECK(own.size() == host.views.size(), "tensors of another model");
+  for (std::size_t k = 0; k < own.size(); ++k)
+    device_.copy_in(own[k].view.data, host.views[k].view.data, own[k].view.bytes());
+}
+
 }  // namespace cohort

@@ -24,6 +24,12 @@ struct NamedView {
   View view;
 };
 
+// Tensors in host memory, whatever the device.
+struct HostTensors {
+  std::vector<NamedView> views;
+  std::vector<std::vector<u8>> bytes;   // what the views show
+};
+
 class ModelState {
  public:
   // `row_capacity[p]`: segment rows of sparse parameter p (0 for inference: no gradients at all).
@@ -43,6 +49,8 @@ class ModelState {
   void write_decision(const Decision& value);
   // Everything that a checkpoint holds: weights "<param>", slots "optimizer/<k>/<param>".
   std::vector<NamedView> tensors() const;
+  HostTensors copy_to_host() const;
+  void copy_from_host(const HostTensors& host);   // views in the order of tensors()
 
  private:
   View part(const View& arena, i64 param) const;

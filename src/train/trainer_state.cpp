@@ -34,7 +34,9 @@ void Trainer::resume() {
   if (ranks.rank() != 0) loaded = load_checkpoint(files, path);
   const nlohmann::json& saved = loaded->state();
   check_resumable(saved);
-  restore(*loaded, state->tensors());
+  HostTensors host = state->copy_to_host();
+  restore(*loaded, host.views);
+  state->copy_from_host(host);
   step = saved.at("step").get<i64>();
   Decision decision;
   decision.updates = saved.at("update_count").get<i64>();
@@ -94,10 +96,11 @@ Ledger Trainer::summed_ledger() {
 void Trainer::checkpoint() {
   const Ledger sum = summed_ledger();
   on_rank_0(ranks, [&] {
+    const HostTensors host = state->copy_to_host();
     nlohmann::json saved = state_json();
     saved["ledger"] = ledger_to_json(sum);
     try {
-      save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), state->tensors(),
+      save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), host.views,
                       saved, [&] { return run.still_newest(); });
       prune(files, run.checkpoints(), session.experiment.train.keep_last, best_step);
     } catch (const Error& e) {
