@@ -155,7 +155,7 @@ struct Forward {
 
 Forward forward_of(Context& x, const Call& c, const Conv& v) {
   Carver saved(c.saved), scratch(c.scratch);
-  const Weights weights(c, saved);
+  const Weights weights(c, saved, 1);
   void* choice = saved.take(v.choice_size());
   void* out = c.out[0].data;
   void* map = v.pool ? scratch.take(v.y_values(), size_of(v.type)) : out;
@@ -193,7 +193,7 @@ struct Back {
   void *d_weight, *d_in;        // where they are to be added
 
   Back(const Call& c, const Conv& v, Carver& saved, Carver& scratch)
-      : weights(c, saved),
+      : weights(c, saved, 1),
         choice(saved.take(v.choice_size())),
         vectors(c, v.out(), v.activation, scratch),
         dz(scratch.take(v.out().count() * v.filters, size_of(v.type))),
@@ -263,7 +263,7 @@ Needs needs_of(const Call& c, const Conv& v) {
   if (c.pass == Pass::backward) {
     const Back back(c, v, saved, scratch);
   } else {
-    const Weights weights(c, saved);
+    const Weights weights(c, saved, 1);
     saved.take(v.choice_size());
     if (v.pool) scratch.take(v.y_values(), size_of(v.type));
   }

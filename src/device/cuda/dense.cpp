@@ -76,7 +76,7 @@ Product input_gradient(const DenseShape& d, const Call& c, const Weights& weight
 Needs dense_needs(const Call& c, const DenseShape& d) {
   Needs needs;
   Carver saved{View{}}, scratch{View{}};
-  const Weights weights(c, saved);
+  const Weights weights(c, saved, c.param.size());
   needs.saved = saved.used();
   if (c.pass == Pass::forward) return needs;
   const DenseBack back(c, d, scratch);
@@ -86,7 +86,7 @@ Needs dense_needs(const Call& c, const DenseShape& d) {
 
 std::unique_ptr<Kernel> dense_forward(Context& x, const Call& c, const DenseShape& d) {
   Carver saved(c.saved);
-  const Weights weights(c, saved);
+  const Weights weights(c, saved, c.param.size());
   const Product p = product_of(d, c, weights);
   return kernel([s = x.stream, weights, product = Matmul(x, p), v = d.vectors, out = p.c,
                  rest = p.relu ? Activation::none : d.activation] {
@@ -98,7 +98,7 @@ std::unique_ptr<Kernel> dense_forward(Context& x, const Call& c, const DenseShap
 
 std::unique_ptr<Kernel> dense_backward(Context& x, const Call& c, const DenseShape& d) {
   Carver saved(c.saved), scratch(c.scratch);
-  const Weights weights(c, saved);
+  const Weights weights(c, saved, c.param.size());
   DenseBack back(c, d, scratch);
   if (d.bias) back.vectors.want_bias(x, c.d_param[1]);
   const void* dz = back.vectors.gradient.dz;

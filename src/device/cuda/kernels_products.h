@@ -34,13 +34,16 @@ i64 gradient_parts(const Vectors& v);      // values
 i64 gradient_counters(const Vectors& v);
 void gradient_of_vectors(cudaStream_t s, const Vectors& v, const VectorGradient& g);
 
-// Copies of parameters in the type that products read.
-struct CastPart {
-  const float* from = nullptr;
-  void* to = nullptr;
+// A stretch of a parameter or its gradient, and its copy in the type that a library reads.
+struct ParameterCopy {
+  float* values = nullptr;
+  void* copy = nullptr;
   i64 count = 0;
 };
-void cast_parameters(cudaStream_t s, DType type, const CastPart* parts, int count);
+constexpr int most_copies = 12;
+void copy_parameters(cudaStream_t s, DType type, const ParameterCopy* parts, int count);
+// The other way: values += copy.
+void add_gradients(cudaStream_t s, DType type, const ParameterCopy* parts, int count);
 
 // to += from
 void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const void* from,
@@ -63,13 +66,10 @@ struct Recurrence {
   const float* inner_bias = nullptr;    // GRU: b_hn
   const void* d_out = nullptr;
   void* d_gates = nullptr;      // as gates; zero where the step is not valid
-  float* d_state = nullptr;     // [rows, units]: of the step at hand
-  float* d_cell = nullptr;
 };
-// recurrent.cu. Step t, once W_hh h is added to its sums (GRU: the inner sum is W_hn h).
-void recurrent_step(cudaStream_t s, const Recurrence& r, i32 t);
-// Turns d_state (and d_cell) of step t into its d_gates and what reaches the step before directly.
-void recurrent_step_back(cudaStream_t s, const Recurrence& r, i32 t);
+// recurrent.cu. A layer's results from all its states [rows, steps, units]; and the way back.
+void pick_states(cudaStream_t s, const Recurrence& r, const void* states);
+void spread_gradients(cudaStream_t s, const Recurrence& r, void* d_states);
 
 // recurrent_small.cu. All steps in one launch, W_hh [gates * units, units] held in registers.
 bool is_small(const Recurrence& r);

@@ -27,15 +27,16 @@ class Carver {
   i64 used_ = 0;
 };
 
-// The parameters of an op as products read them: themselves, or copies in the activations' type
-// that the forward pass makes.
+// The first `count` parameters of an op as products read them: themselves, or copies in the
+// activations' type that the forward pass makes.
 struct Weights {
   DType type = DType::f32;
   std::vector<const void*> data;
-  std::vector<CastPart> copies;
+  std::vector<ParameterCopy> copies;
 
-  Weights(const Call& c, Carver& saved) : type(c.in[0].dtype) {
-    for (const View& param : c.param) {
+  Weights(const Call& c, Carver& saved, std::size_t count) : type(c.in[0].dtype) {
+    for (std::size_t k = 0; k < count; ++k) {
+      const View& param = c.param[k];
       if (type == DType::f32) {
         data.push_back(param.data);
         continue;
@@ -46,7 +47,7 @@ struct Weights {
     }
   }
   void cast(cudaStream_t s) const {
-    if (!copies.empty()) cast_parameters(s, type, copies.data(), static_cast<int>(copies.size()));
+    if (!copies.empty()) copy_parameters(s, type, copies.data(), static_cast<int>(copies.size()));
   }
 };
 

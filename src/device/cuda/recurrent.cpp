@@ -1,8 +1,8 @@
-// Recurrent layers. The products with the input are one for all steps; then, for small cells, one
-// launch of our own for all steps, else a product and a launch for each. Gradients of the weights
-// are again one product each for all steps.
+// Recurrent layers: large ones by cuDNN. Of small ones the products with the input are one for all
+// steps, then comes one launch of our own for all steps; gradients of the weights are again one
+// product each.
 #include "device/cuda/matmul.h"
-#include "device/cuda/products.h"
+#include "device/cuda/recurrent.h"
 
 namespace cohort::cuda {
 namespace {
@@ -33,24 +33,16 @@ struct Memory {
   Weights weights;
   Recurrence r;
 
-  Memory(const Call& c, const Recurrent& op, const Layer& l, Carver& saved) : weights(c, saved) {
-    r.type = l.type;
-    r.rows = rows_of(c);
-    r.steps = steps_of(c, 0);
-    r.cell = op.cell;
-    r.units = static_cast<i32>(op.units);
-    r.every_step = op.every_step;
+  Memory(const Call& c, const Recurrent& op, const Layer& l, Carver& saved)
+      : weights(c, saved, 1), r(recurrence_of(c, op)) {
     r.gates = saved.take<float>(l.vectors() * l.sums);
     r.cells = saved.take<float>(op.cell == Cell::lstm ? l.vectors() * l.units : 0);
     r.before = saved.take(l.vectors() * l.units, size_of(l.type));
-    r.out = c.out[0].data;
     const float* bias = c.param[2].as<float>();
     r.inner_bias = l.gru && bias ? bias + 3 * l.units : nullptr;
   }
   void add_gradients(const Layer& l, Carver& scratch) {
     r.d_gates = scratch.take(l.vectors() * l.sums, size_of(l.type));
-    r.d_state = scratch.take<float>(l.rows * l.units);
-    r.d_cell = scratch.take<float>(l.rows * l.units);
   }
 };
 
@@ -61,23 +53,14 @@ Vectors sum_vectors(const Call& c, const Layer& l) {
 const char* at(const void* data, i64 index, DType type) {
   return static_cast<const char*>(data) + index * size_of(type);
 }
-char* at(void* data, i64 index, DType type) {
-  return static_cast<char*>(data) + index * size_of(type);
-}
 
-// W_hh meets the states in parts that are contiguous among a step's sums: its gates, and of the GRU
-// the inner one apart.
+// Rows of W_hh that are contiguous among a step's sums: all gates, but the GRU's inner one apart.
 struct Part {
   i64 gate, sum, count;         // first row of W_hh, first among the sums, number
 };
 std::vector<Part> parts_of(const Layer& l) {
   if (!l.gru) return {{0, 0, l.gates}};
   return {{0, 0, 2 * l.units}, {2 * l.units, 3 * l.units, l.units}};
-}
-
-using Matmuls = std::vector<Matmul>;
-void run(const Matmuls& products) {
-  for (const Matmul& product : products) product.run();
 }
 
 Matmul input_product(Context& x, const Call& c, const Layer& l, const Memory& m) {
@@ -93,46 +76,6 @@ Matmul input_product(Context& x, const Call& c, const Layer& l, const Memory& m)
   p.in = l.type;
   p.bias = c.param[2].data;
   return Matmul(x, p);
-}
-
-// What the states before step t add to its sums.
-Matmuls state_products(Context& x, const Layer& l, const Memory& m, i64 t) {
-  Matmuls products;
-  for (const Part& part : parts_of(l)) {
-    Product p;
-    p.b_t = true;
-    p.m = l.rows;
-    p.n = part.count;
-    p.k = p.ldb = l.units;
-    p.lda = l.steps * l.units;
-    p.ldc = l.steps * l.sums;
-    p.a = at(m.r.before, t * l.units, l.type);
-    p.b = at(m.weights.data[1], part.gate * l.units, l.type);
-    p.c = m.r.gates + t * l.sums + part.sum;
-    p.beta = l.gru && part.gate > 0 ? 0 : 1;
-    p.in = l.type;
-    products.push_back(Matmul(x, p));
-  }
-  return products;
-}
-
-// What the sums of step t send to the state before it.
-Matmuls state_gradients(Context& x, const Layer& l, const Memory& m, i64 t) {
-  Matmuls products;
-  for (const Part& part : parts_of(l)) {
-    Product p;
-    p.m = l.rows;
-    p.n = p.ldb = p.ldc = l.units;
-    p.k = part.count;
-    p.lda = l.steps * l.sums;
-    p.a = at(m.r.d_gates, t * l.sums + part.sum, l.type);
-    p.b = at(m.weights.data[1], part.gate * l.units, l.type);
-    p.c = m.r.d_state;
-    p.beta = 1;
-    p.in = l.type;
-    products.push_back(Matmul(x, p));
-  }
-  return products;
 }
 
 // d_weight [count, width] += d_gates^T values, over all steps.
@@ -152,8 +95,8 @@ Product weight_gradient(const Layer& l, const Memory& m, i64 sum, i64 count, con
   return p;
 }
 
-Matmuls gradients(Context& x, const Call& c, const Layer& l, const Memory& m) {
-  Matmuls products;
+std::vector<Matmul> gradients(Context& x, const Call& c, const Layer& l, const Memory& m) {
+  std::vector<Matmul> products;
   float* d_ih = c.d_param[0].as<float>();
   float* d_hh = c.d_param[1].as<float>();
   products.push_back(
@@ -176,9 +119,12 @@ Matmuls gradients(Context& x, const Call& c, const Layer& l, const Memory& m) {
   return products;
 }
 
+bool is_for_dnn(const Call& c, const Recurrent& op) { return !is_small(recurrence_of(c, op)); }
+
 }  // namespace
 
-Needs needs(const Context&, const Call& c, const Recurrent& op) {
+Needs needs(const Context& x, const Call& c, const Recurrent& op) {
+  if (is_for_dnn(c, op)) return dnn_recurrent_needs(x, c, op);
   Needs needs;
   const Layer l = layer_of(c, op);
   Carver saved{View{}}, scratch{View{}};
@@ -192,25 +138,20 @@ Needs needs(const Context&, const Call& c, const Recurrent& op) {
 }
 
 std::unique_ptr<Kernel> forward(Context& x, const Call& c, const Recurrent& op) {
+  if (is_for_dnn(c, op)) return dnn_recurrent_forward(x, c, op);
   const Layer l = layer_of(c, op);
   Carver saved(c.saved);
   const Memory m(c, op, l, saved);
-  std::vector<Matmuls> steps;
-  for (i64 t = 0; t < l.steps && !is_small(m.r); ++t)
-    steps.push_back(t > 0 ? state_products(x, l, m, t) : Matmuls{});
-  return kernel([s = x.stream, m, input = input_product(x, c, l, m), steps = std::move(steps),
+  return kernel([s = x.stream, m, input = input_product(x, c, l, m),
                  w_hh = c.param[1].as<float>(), processors = x.processors] {
     m.weights.cast(s);
     input.run();
-    if (is_small(m.r)) return recurrent_small(s, m.r, w_hh, processors);
-    for (std::size_t t = 0; t < steps.size(); ++t) {
-      run(steps[t]);
-      recurrent_step(s, m.r, static_cast<i32>(t));
-    }
+    recurrent_small(s, m.r, w_hh, processors);
   });
 }
 
 std::unique_ptr<Kernel> backward(Context& x, const Call& c, const Recurrent& op) {
+  if (is_for_dnn(c, op)) return dnn_recurrent_backward(x, c, op);
   const Layer l = layer_of(c, op);
   Carver saved(c.saved), scratch(c.scratch);
   Memory m(c, op, l, saved);
@@ -219,19 +160,11 @@ std::unique_ptr<Kernel> backward(Context& x, const Call& c, const Recurrent& op)
   BackOfVectors bias(c, sum_vectors(c, l), Activation::none, scratch);
   bias.gradient.d_out = m.r.d_gates;
   bias.want_bias(x, c.d_param[2]);
-  std::vector<Matmuls> steps;
-  for (i64 t = 0; t < l.steps && !is_small(m.r); ++t)
-    steps.push_back(t > 0 ? state_gradients(x, l, m, t) : Matmuls{});
-  return kernel([s = x.stream, m, bias, steps = std::move(steps),
-                 products = gradients(x, c, l, m), w_hh = c.param[1].as<float>(),
-                 processors = x.processors] {
-    if (is_small(m.r)) recurrent_small_back(s, m.r, w_hh, processors);
-    for (std::size_t t = steps.size(); t-- > 0;) {
-      recurrent_step_back(s, m.r, static_cast<i32>(t));
-      run(steps[t]);
-    }
+  return kernel([s = x.stream, m, bias, products = gradients(x, c, l, m),
+                 w_hh = c.param[1].as<float>(), processors = x.processors] {
+    recurrent_small_back(s, m.r, w_hh, processors);
     bias.run(s);
-    run(products);
+    for (const Matmul& product : products) product.run();
   });
 }
 

@@ -86,16 +86,21 @@ __global__ void __launch_bounds__(block_threads) gradient_kernel(Vectors v, Vect
   if (last_block(g.counters + blockIdx.x, gridDim.y)) add_parts<width>(v, g, column);
 }
 
-constexpr int most_parts = 3;
-struct CastTable {
-  CastPart part[most_parts];
+struct CopyTable {
+  ParameterCopy part[most_copies];
 };
 template <class T>
-__global__ void __launch_bounds__(block_threads) cast_kernel(CastTable table, int count) {
+__global__ void __launch_bounds__(block_threads)
+    copy_kernel(CopyTable table, int count, bool add_back) {
   for (int p = 0; p < count; ++p) {
-    const CastPart& part = table.part[p];
-    for (i64 i = first_index(); i < part.count; i += index_step())
-      static_cast<T*>(part.to)[i] = from_float<T>(part.from[i]);
+    const ParameterCopy& part = table.part[p];
+    T* copy = static_cast<T*>(part.copy);
+    for (i64 i = first_index(); i < part.count; i += index_step()) {
+      if (add_back)
+        part.values[i] += to_float(copy[i]);
+      else
+        copy[i] = from_float<T>(part.values[i]);
+    }
   }
 }
 
@@ -118,6 +123,19 @@ unsigned splits_of(const Vectors& v) {
   constexpr i64 blocks = 512;
   const i64 most = (v.count() + lines - 1) / lines, wanted = blocks / tiles_of(v);
   return static_cast<unsigned>(wanted < 1 ? 1 : wanted < most ? wanted : most < 1 ? 1 : most);
+}
+
+void copy(cudaStream_t s, DType type, const ParameterCopy* parts, int count, bool add_back) {
+  CopyTable table{};
+  i64 most = 0;
+  for (int p = 0; p < count; ++p) {
+    table.part[p] = parts[p];
+    most = parts[p].count > most ? parts[p].count : most;
+  }
+  with_type(type, [&](auto zero) {
+    launch(s, copy_kernel<decltype(zero)>, blocks_for(most, block_threads), block_threads, 0, table,
+           count, add_back);
+  });
 }
 
 }  // namespace
@@ -145,17 +163,11 @@ void gradient_of_vectors(cudaStream_t s, const Vectors& v, const VectorGradient&
   });
 }
 
-void cast_parameters(cudaStream_t s, DType type, const CastPart* parts, int count) {
-  CastTable table{};
-  i64 most = 0;
-  for (int p = 0; p < count; ++p) {
-    table.part[p] = parts[p];
-    most = parts[p].count > most ? parts[p].count : most;
-  }
-  with_type(type, [&](auto zero) {
-    launch(s, cast_kernel<decltype(zero)>, blocks_for(most, block_threads), block_threads, 0, table,
-           count);
-  });
+void copy_parameters(cudaStream_t s, DType type, const ParameterCopy* parts, int count) {
+  copy(s, type, parts, count, false);
+}
+void add_gradients(cudaStream_t s, DType type, const ParameterCopy* parts, int count) {
+  copy(s, type, parts, count, true);
 }
 
 void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const void* from,
