@@ -41,11 +41,22 @@ __device__ i64 valid_vectors(const NormShape& n, i64 row) {
 }
 __device__ i64 row_vectors(const NormShape& n) { return n.steps.capacity * n.vectors_per_step; }
 
-// The rows of a group lie between two of this rank's rows, others may be among them.
+// Valid rows of a group: they lie in [first, end), others may be among them.
+struct Found {
+  i64 first, end, rows, vectors;
+
+  __device__ void join(const Found& other) {
+    if (other.rows == 0) return;
+    if (rows == 0 || other.first < first) first = other.first;
+    if (rows == 0 || other.end > end) end = other.end;
+    rows += other.rows;
+    vectors += other.vectors;
+  }
+};
+
 struct Group {
   i64 from, to;                // positions
-  i64 first_row, end_row;
-  i64 rows, vectors;           // valid ones
+  Found found;
 
   __device__ bool holds(const NormShape& n, i64 row) const {
     return n.groups == 1 || (n.position[row] >= from && n.position[row] < to);
@@ -53,20 +64,22 @@ struct Group {
 };
 
 __device__ Group find_group(const NormShape& n, i64 group) {
-  STATIC_SHARED(i64, parts, [32]);
+  STATIC_SHARED(Found, warps, [block_threads / 32]);
   const i64 valid = valid_of(n.rows);
-  Group g{first_position(n, group), first_position(n, group + 1), valid, 0, 0, 0};
-  for (i64 r = threadIdx.x; r < valid; r += block_threads) {
-    if (!g.holds(n, r)) continue;
-    if (r < g.first_row) g.first_row = r;
-    g.end_row = r + 1;
-    g.rows += 1;
-    g.vectors += valid_vectors(n, r);
+  Group g{first_position(n, group), first_position(n, group + 1), {0, 0, 0, 0}};
+  for (i64 r = threadIdx.x; r < valid; r += block_threads)
+    if (g.holds(n, r)) g.found.join({r, r + 1, 1, valid_vectors(n, r)});
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    const Found& f = g.found;
+    g.found.join({__shfl_xor_sync(all_lanes, f.first, lanes),
+                  __shfl_xor_sync(all_lanes, f.end, lanes),
+                  __shfl_xor_sync(all_lanes, f.rows, lanes),
+                  __shfl_xor_sync(all_lanes, f.vectors, lanes)});
   }
-  g.first_row = block_all(g.first_row, parts, valid, [](i64 a, i64 b) { return a < b ? a : b; });
-  g.end_row = block_all(g.end_row, parts, i64{0}, [](i64 a, i64 b) { return a > b ? a : b; });
-  g.rows = block_sum(g.rows, parts);
-  g.vectors = block_sum(g.vectors, parts);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = g.found;
+  __syncthreads();
+  g.found = warps[0];
+  for (int warp = 1; warp < block_threads / 32; ++warp) g.found.join(warps[warp]);
   return g;
 }
 
@@ -74,13 +87,13 @@ __device__ Group find_group(const NormShape& n, i64 group) {
 template <class Use>
 __device__ void each_vector(const NormShape& n, const Group& g, const Spot& spot, Use use) {
   const i64 per_row = row_vectors(n);
-  const i64 total = g.end_row > g.first_row ? (g.end_row - g.first_row) * per_row : 0;
+  const i64 total = (g.found.end - g.found.first) * per_row;
   const i64 share = quotient(total + n.splits - 1, n.splits), first = blockIdx.y * share;
   const i64 end = first + share < total ? first + share : total;
   for (i64 v = first + spot.line; v < end; v += spot.lines) {
-    const i64 r = quotient(v, per_row), row = g.first_row + r;
+    const i64 r = quotient(v, per_row), row = g.found.first + r;
     if (g.holds(n, row))
-      use(g.first_row * per_row + v, v - r * per_row < valid_vectors(n, row));
+      use(g.found.first * per_row + v, v - r * per_row < valid_vectors(n, row));
   }
 }
 
@@ -130,8 +143,8 @@ __device__ bool add_up(const NormShape& n, const NormMemory& m, const Spot& spot
 __device__ void put_counts(const NormShape& n, const NormMemory& m, const Group& g) {
   if (blockIdx.x > 0 || threadIdx.x > 0) return;
   double* record = m.sync + blockIdx.z * (2 + 2 * n.channels);
-  record[0] = static_cast<double>(g.rows);
-  record[1] = static_cast<double>(g.vectors);
+  record[0] = static_cast<double>(g.found.rows);
+  record[1] = static_cast<double>(g.found.vectors);
 }
 
 template <class T, int width>

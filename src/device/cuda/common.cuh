@@ -110,22 +110,15 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-// op over the threads of a block of whole warps, given to every thread. `parts` holds 32; `none`
-// changes nothing.
-template <class T, class Op>
-__device__ T block_all(T x, T* parts, T none, Op op) {
+// The sum over a block of whole warps, given to every thread. `parts` holds 32.
+template <class T>
+__device__ T block_sum(T x, T* parts) {
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  for (int lanes = 16; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(all_lanes, x, lanes));
+  x = warp_sum(x);
   __syncthreads();   // `parts` may still be read from the last time
   if (lane == 0) parts[warp] = x;
   __syncthreads();
-  x = lane < blockDim.x / 32 ? parts[lane] : none;
-  for (int lanes = 16; lanes > 0; lanes /= 2) x = op(x, __shfl_xor_sync(all_lanes, x, lanes));
-  return x;
-}
-template <class T>
-__device__ T block_sum(T x, T* parts) {
-  return block_all(x, parts, T{}, [](T a, T b) { return a + b; });
+  return warp_sum(lane < blockDim.x / 32 ? parts[lane] : T{});
 }
 
 // True in the block that is the last of `blocks` to come here: it sees what the others wrote
