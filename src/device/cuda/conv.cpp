@@ -197,9 +197,9 @@ struct Back {
         choice(saved.take(v.choice_size())),
         vectors(c, v.out(), v.activation, scratch),
         dz(scratch.take(v.out().count() * v.filters, size_of(v.type))),
-        d_map(v.pool ? scratch.take(v.y_values(), size_of(v.type)) : dz),
-        d_weight(scratch.take<float>(v.weights())),
-        d_in(scratch.take(v.x_values(), size_of(v.type))) {
+        d_map(v.pool > 0 ? scratch.take(v.y_values(), size_of(v.type)) : dz),
+        d_weight(v.pool == over_time ? nullptr : scratch.take<float>(v.weights())),
+        d_in(v.pool == over_time ? nullptr : scratch.take(v.x_values(), size_of(v.type))) {
     vectors.gradient.dz = dz;
   }
 };
@@ -238,19 +238,28 @@ std::unique_ptr<Kernel> input_back(Context& x, const Call& c, const Conv& v, con
   });
 }
 
+std::unique_ptr<Kernel> text_back(Context& x, const Call& c, const Conv& v, const Back& back) {
+  Windowed w{v.type, v.rows.rows, v.width, v.channels, v.filters, v.kernel_w, back.dz,
+             static_cast<const i32*>(back.choice)};
+  return kernel([s = x.stream, w, back, in = c.in[0].data, d_weight = c.d_param[0].as<float>(),
+                 d_in = gradient_of(c, 0)] {
+    back.vectors.run(s);
+    windowed_weight_gradient(s, w, in, d_weight);
+    if (d_in.data) windowed_input_gradient(s, w, back.weights.data[0], d_in);
+  });
+}
+
 std::unique_ptr<Kernel> convolve_back(Context& x, const Call& c, const Conv& v) {
   if (v.is_dense()) return dense_backward(x, c, v.dense());
   Carver saved(c.saved), scratch(c.scratch);
   Back back(c, v, saved, scratch);
   if (v.bias) back.vectors.want_bias(x, c.d_param[1]);
+  if (v.pool == over_time) return text_back(x, c, v, back);
   return kernel([s = x.stream, v, back, weights = weights_back(x, c, v, back),
                  input = input_back(x, c, v, back)] {
     back.vectors.run(s);
     if (v.pool > 0)
       max_pool_backward(s, v.windows(), back.dz, back.choice, {back.d_map, false});
-    if (v.pool == over_time)
-      max_over_time_backward(s, v.sequences(), back.dz, static_cast<const i32*>(back.choice),
-                             {back.d_map, false});
     weights->run();
     input->run();
   });

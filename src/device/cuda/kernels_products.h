@@ -49,6 +49,19 @@ void add_gradients(cudaStream_t s, DType type, const ParameterCopy* parts, int c
 void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const void* from,
                 i64 count);
 
+// conv_text.cu. The way back of a convolution over steps [rows, steps, features] with its max over
+// time: one window of the input meets each (row, filter).
+struct Windowed {
+  DType type = DType::f32;
+  i64 rows = 1, steps = 1, features = 1, filters = 1, width = 1;
+  const void* dz = nullptr;     // [rows, filters], zero where there is no window
+  const i32* first = nullptr;   // the window's first step; < 0: none
+};
+// d_weight [filters, width, features] +=
+void windowed_weight_gradient(cudaStream_t s, const Windowed& v, const void* in, float* d_weight);
+void windowed_input_gradient(cudaStream_t s, const Windowed& v, const void* weight,
+                             const Gradient& d_in);
+
 // A recurrent layer. gates [rows, steps, sums, units]: the cell's sums with the input (and bias)
 // before a step, what backward reads after it; sums: biases_of(cell). before [rows, steps, units]:
 // the state before a step, zero where the step is not valid.
