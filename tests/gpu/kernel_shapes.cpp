@@ -102,6 +102,62 @@ void add_ingest(std::vector<OpCase>& all) {
   }
 }
 
+// Bias and ReLU within the convolution, where channels fill the packs.
+void add_convolutions(std::vector<OpCase>& all) {
+  const Activation relu = Activation::relu;
+  all.push_back({"conv2d_fused", Conv2d{8, 3, 1, 1, relu}, {{5, 6, 8}}, {5, 6, 8},
+                 {{8, 3, 3, 8}, {8}}});
+  all.push_back({"conv2d_fused_bias", Conv2d{16, 3, 2, 1}, {{5, 6, 8}}, {3, 3, 16},
+                 {{16, 3, 3, 8}, {16}}});
+  OpCase text{"conv1d_fused", Conv1d{8, 3, relu, false}, {{9, 16}}, {7, 8}, {{8, 3, 16}, {8}}};
+  text.lengths = ragged(5, 9);
+  all.push_back(of(text, 5, 4, true));
+}
+
+// Several tiles of steps, features and filters.
+void add_convolutions_over_time(std::vector<OpCase>& all) {
+  for (const i64 filters : {5, 300}) {
+    for (const i64 features : {3, 16, 200}) {
+      const std::string name = "windows_" + std::to_string(filters) + "_of_" +
+                               std::to_string(features);
+      OpCase c{name, Conv1d{filters, 3, Activation::relu, true}, {{37, features}}, {filters},
+               {{filters, 3, features}, {filters}}};
+      c.lengths = ragged(7, 37);
+      c.exact = filters > 5;
+      all.push_back(of(c, 7, 6, features == 16));
+    }
+  }
+}
+
+// One, two and four rows a block; both sizes of the registers' arrays; cuDNN's.
+void add_recurrent(std::vector<OpCase>& all) {
+  struct Size { i64 units, rows; };
+  for (const Cell cell : {Cell::tanh, Cell::lstm, Cell::gru}) {
+    for (const auto [units, rows] : {Size{6, 11}, Size{33, 11}, Size{33, 21}, Size{72, 7}}) {
+      for (const bool every : {false, true}) {
+        const i64 gates = gates_of(cell) * units;
+        const std::string name = std::string(kind_of(Recurrent{cell})) + std::to_string(units) +
+                                 "_rows" + std::to_string(rows) + (every ? "_every" : "_last");
+        OpCase c{name, Recurrent{cell, units, every}, {{3, 8}},
+                 every ? Shape{3, units} : Shape{units},
+                 {{gates, 8}, {gates, units}, {biases_of(cell) * units}}};
+        c.lengths = ragged(rows, 3);
+        all.push_back(of(c, rows, rows - 2, every));
+      }
+    }
+  }
+}
+
+// Several tiles of units, several blocks that share the sums of the bias gradient.
+void add_dense(std::vector<OpCase>& all) {
+  const Dense relu{136, true, Activation::relu};
+  all.push_back(of({"dense_packs", relu, {{40}}, {136}, {{136, 40}, {136}}}, 130, 111, true));
+  OpCase steps{"dense_packs_steps", Dense{16, true, Activation::tanh}, {{7, 24}}, {7, 16},
+               {{16, 24}, {16}}};
+  steps.lengths = ragged(29, 7);
+  all.push_back(of(steps, 29, 27));
+}
+
 }  // namespace
 
 std::vector<OpCase> kernel_shapes() {
@@ -112,6 +168,10 @@ std::vector<OpCase> kernel_shapes() {
   add_pools(all);
   add_pointwise(all);
   add_ingest(all);
+  add_dense(all);
+  add_convolutions(all);
+  add_convolutions_over_time(all);
+  add_recurrent(all);
   return all;
 }
 

@@ -22,6 +22,7 @@ struct OpCase {
   DType raw = DType::f32;         // ingest: type of the field
   bool accumulate = false;
   bool training = true;
+  bool exact = false;             // rounded values would tie for its maxima: float32 only
 };
 inline void PrintTo(const OpCase& c, std::ostream* out) { *out << c.name; }  // for GoogleTest
 
