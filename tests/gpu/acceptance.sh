@@ -128,22 +128,32 @@ ranks() {
   "$LAUNCHER" -n "$n" "$@"
 }
 
-# Demo data, and pictures of three classes in two sizes.
+# pictures SIDE: a shard set of 400 grey ones of three classes.
+pictures() {
+  mkdir -p "$WORK/raw/pictures-$1" || return 1
+  python3 -c "import random, struct
+draw, n, side = random.Random(1), 400, $1
+open('$WORK/raw/pictures-$1/pixels', 'wb').write(
+    struct.pack('>4I', 0x0803, n, side, side) + draw.randbytes(n * side * side))
+open('$WORK/raw/pictures-$1/labels', 'wb').write(
+    struct.pack('>2I', 0x0801, n) + bytes(k % 3 for k in range(n)))" || return 1
+  cat >"$WORK/pictures-$1.yaml" <<YAML
+root: $WORK/raw/pictures-$1
+output: $WORK/sets/pictures-$1
+sources: [{path: pixels, labels: labels, format: idx, split: train}]
+hold_out: [{from: train, to: validation, fraction: 0.2}]
+fields: [{name: image, kind: image}, {name: label, kind: label, classes: 3}]
+YAML
+  "$COHORT" shard "$WORK/pictures-$1.yaml"
+}
+
 shard_demo() {
-  local name side
+  local name
   "$COHORT" shard --demo "$WORK/raw" || return 1
   for name in behavior next-event recommend recommend-mlp sentiment; do
     "$COHORT" shard "shards/demo-$name.yaml" root="$WORK/raw" output="$WORK/sets/$name" || return 1
   done
-  for side in 32 64; do
-    mkdir -p "$WORK/raw/pictures-$side"
-    PYTHONPATH=tests/system python3 -c "import pathlib, residual_nets
-residual_nets.make_pictures(pathlib.Path('$WORK/raw/pictures-$side'), ['train', 'test'], $side)" ||
-      return 1
-    sed "s/size: .32, 32./size: [$side, $side]/" shards/cifar10-jpeg.yaml >"$WORK/pictures.yaml"
-    "$COHORT" shard "$WORK/pictures.yaml" root="$WORK/raw/pictures-$side" \
-      output="$WORK/sets/pictures-$side" || return 1
-  done
+  pictures 32 && pictures 64
 }
 
 # What each config trains on here.
