@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
+#include "app/bench_models.h"
 #include "base/config.h"
 #include "base/error.h"
 #include "base/rng.h"
@@ -19,8 +19,17 @@ namespace {
 struct Case {
   i64 batch;
   std::vector<Field> fields;
-  const char* model;
+  std::string model;
+  bool pictures = false;   // trained as pictures usually are: SGD with momentum
 };
+
+// Puts sizes in the place of the words that stand for them.
+std::string sized(std::string text, const std::vector<std::pair<std::string, std::string>>& words) {
+  for (const auto& [word, size] : words)
+    for (std::size_t at; (at = text.find(word)) != std::string::npos;)
+      text.replace(at, word.size(), size);
+  return text;
+}
 
 Field field(const std::string& name, DType dtype, Shape shape, i64 classes = 0) {
   Field f;
@@ -38,72 +47,53 @@ Field sequence(const std::string& name, DType dtype, Shape shape, i64 classes = 
   return f;
 }
 
-const char* behavior_seed = R"(
-inputs: {events: {normalize: none}}
-layers: [{lstm: {units: 50, output: last}}, {dense: {units: 1}}]
-loss: {mse: {target: target}})";
-const char* behavior = R"(
-inputs: {events: {normalize: none}}
-layers: [{lstm: {units: 256, layers: 2, output: last}}, {dense: {units: 1}}]
-loss: {mse: {target: target}})";
-const char* recommend = R"(
-inputs: {user: {}, item: {}, user_features: {normalize: none}, item_features: {normalize: none}}
-layers:
-  - embedding: {name: u, from: user, dim: 32, sparse: false}
-  - concat: {name: ua, from: [u, user_features]}
-  - dense: {name: uh, units: 128, activation: relu}
-  - dense: {name: uv, units: 64}
-  - embedding: {name: i, from: item, dim: 32, sparse: false}
-  - concat: {name: ia, from: [i, item_features]}
-  - dense: {name: ih, units: 128, activation: relu}
-  - dense: {name: iv, units: 64}
-  - dot: {from: [uv, iv]}
-loss: {bce: {target: label}})";
-const char* sentiment = R"(
-inputs: {tokens: {}}
-layers:
-  - embedding: {name: e, from: tokens, dim: 128, sparse: false}
-  - conv1d: {name: a, from: e, filters: 100, width: 3, activation: relu}
-  - max_over_time: {name: am}
-  - conv1d: {name: b, from: e, filters: 100, width: 4, activation: relu}
-  - max_over_time: {name: bm}
-  - conv1d: {name: c, from: e, filters: 100, width: 5, activation: relu}
-  - max_over_time: {name: cm}
-  - concat: {from: [am, bm, cm]}
-  - dropout: {rate: 0.5}
-  - dense: {units: 1}
-loss: {bce: {target: label}})";
-const char* image_seed = R"(
-inputs: {image: {normalize: none}}
-layers:
-  - conv2d: {filters: 32, kernel: 3, activation: relu}
-  - max_pool2d: {size: 2, stride: 2}
-  - flatten: {}
-  - dense: {units: 100, activation: relu}
-  - dense: {units: 10}
-loss: {cross_entropy: {target: label}})";
+Case behavior_case(i64 batch, i64 features, i64 units, i64 layers) {
+  return {batch,
+          {sequence("events", DType::f32, {features}), field("target", DType::f32, {1})},
+          sized(bench::behavior,
+                {{"UNITS", std::to_string(units)}, {"LAYERS", std::to_string(layers)}})};
+}
 
-const std::map<std::string, Case>& cases() {
-  static const std::map<std::string, Case> all = {
-      {"behavior-seed",
-       {32, {sequence("events", DType::f32, {32}), field("target", DType::f32, {1})},
-        behavior_seed}},
-      {"behavior",
-       {256, {sequence("events", DType::f32, {64}), field("target", DType::f32, {1})}, behavior}},
-      {"recommend",
-       {4096,
-        {field("user", DType::i32, {}, 100000), field("item", DType::i32, {}, 50000),
-         field("user_features", DType::f32, {16}), field("item_features", DType::f32, {16}),
-         field("label", DType::f32, {1})},
-        recommend}},
-      {"sentiment",
-       {128, {sequence("tokens", DType::i32, {}, 20000), field("label", DType::f32, {1})},
-        sentiment}},
-      {"image-seed",
-       {128, {field("image", DType::f32, {28, 28, 1}), field("label", DType::i32, {}, 10)},
-        image_seed}},
-  };
-  return all;
+// Gradients of tables are dense where PyTorch's are; on a GPU, only the touched rows.
+Case recommend_case(bool gpu) {
+  const i64 scale = gpu ? 2 : 1;
+  return {gpu ? 16384 : 4096,
+          {field("user", DType::i32, {}, 100000 * scale), field("item", DType::i32, {}, 50000 * scale),
+           field("user_features", DType::f32, {16}), field("item_features", DType::f32, {16}),
+           field("label", DType::f32, {1})},
+          sized(bench::recommend, {{"DIM", std::to_string(32 * scale)},
+                                   {"HIDDEN", std::to_string(128 * scale)},
+                                   {"OUTPUT", std::to_string(64 * scale)},
+                                   {"SPARSE", gpu ? "true" : "false"}})};
+}
+
+Case sentiment_case(bool gpu) {
+  return {gpu ? 256 : 128,
+          {sequence("tokens", DType::i32, {}, gpu ? 30000 : 20000), field("label", DType::f32, {1})},
+          sized(bench::sentiment,
+                {{"DIM", gpu ? "300" : "128"}, {"SPARSE", gpu ? "true" : "false"}})};
+}
+
+Case resnet_case(i64 batch, i64 side, i64 classes, const char* model) {
+  Field image = field("image", DType::u8, {side, side, 3});
+  image.stats.mean = {125, 123, 114};
+  image.stats.stddev = {63, 62, 67};
+  return {batch, {image, field("label", DType::i32, {}, classes)}, model, true};
+}
+
+Case make_case(const std::string& name, bool gpu) {
+  if (name == "behavior-seed") return behavior_case(32, 32, 50, 1);
+  if (name == "behavior") return gpu ? behavior_case(512, 64, 512, 2) : behavior_case(256, 64, 256, 2);
+  if (name == "recommend") return recommend_case(gpu);
+  if (name == "sentiment") return sentiment_case(gpu);
+  if (name == "resnet18") return resnet_case(gpu ? 512 : 64, 32, 10, bench::resnet18);
+  if (name == "resnet50") return resnet_case(gpu ? 256 : 8, 224, 1000, bench::resnet50);
+  if (name == "image-seed")
+    return {128,
+            {field("image", DType::f32, {28, 28, 1}), field("label", DType::i32, {}, 10)},
+            bench::image_seed};
+  fail(Exit::usage, "bench: unknown workload '{}'; expected one of: {}", name,
+       join(bench_names(), ", "));
 }
 
 struct ModelFile {
@@ -114,6 +104,10 @@ void bind(Binder& b, ModelFile& file) { bind(b, file.model); }
 void fill(const Input& input, i64 classes, i64 rows, Stream& stream, BatchColumn& column) {
   const i64 n = rows * count(input.shape);
   column.data.resize(static_cast<std::size_t>(n * size_of(input.dtype)));
+  if (input.dtype == DType::u8) {
+    for (u8& byte : column.data) byte = static_cast<u8>(stream.below(256));
+    return;
+  }
   for (i64 k = 0; k < n; ++k) {
     if (input.dtype == DType::i32) {
       const i32 id = static_cast<i32>(stream.below(std::max<i64>(1, classes)));
@@ -128,45 +122,27 @@ void fill(const Input& input, i64 classes, i64 rows, Stream& stream, BatchColumn
     column.lengths.assign(static_cast<std::size_t>(rows), static_cast<i32>(input.max_length));
 }
 
-double node_flops(const Graph& graph, const Node& node) {
-  const auto shape = [&](i64 v) { return graph.values[static_cast<std::size_t>(v)].shape; };
-  double weights = 0;
-  for (i64 p : node.params) {
-    const Shape& s = graph.params[static_cast<std::size_t>(p)].shape;
-    if (s.size() > 1) weights += static_cast<double>(count(s));
-  }
-  if (std::holds_alternative<Embedding>(node.op) || weights == 0) return 0;
-  const Shape in = shape(node.in.at(0));
-  double places = 1;
-  if (std::holds_alternative<Recurrent>(node.op)) places = static_cast<double>(in[0]);
-  if (const auto* c = std::get_if<Conv1d>(&node.op))
-    places = static_cast<double>(in[0] - c->width + 1);
-  if (const auto* c = std::get_if<Conv2d>(&node.op)) {
-    const i64 h = (in[0] + 2 * c->padding - c->kernel) / c->stride + 1;
-    const i64 w = (in[1] + 2 * c->padding - c->kernel) / c->stride + 1;
-    places = static_cast<double>(h * w);
-  }
-  if (std::holds_alternative<Dense>(node.op) && in.size() > 1) places = static_cast<double>(in[0]);
-  return 2 * weights * places;
-}
-
 }  // namespace
 
 std::vector<std::string> bench_names() {
-  return {"behavior-seed", "behavior", "recommend", "sentiment", "image-seed"};
+  return {"behavior-seed", "behavior", "recommend", "sentiment", "image-seed", "resnet18",
+          "resnet50"};
 }
 
-BenchCase make_bench_case(const std::string& name) {
-  const auto at = cases().find(name);
-  if (at == cases().end())
-    fail(Exit::usage, "bench: unknown workload '{}'; expected one of: {}", name,
-         join(bench_names(), ", "));
+BenchCase make_bench_case(const std::string& name, bool gpu, i64 batch) {
+  Case wanted = make_case(name, gpu);
   ModelFile file;
-  Binder::read(Document::parse(at->second.model, "bench " + name), file);
+  Binder::read(Document::parse(wanted.model, "bench " + name), file);
   BenchCase bench;
   bench.name = name;
-  bench.batch = at->second.batch;
-  bench.graph = fuse(build_graph(file.model, at->second.fields, {}));
+  bench.batch = batch > 0 ? batch : wanted.batch;
+  bench.graph = fuse(build_graph(file.model, wanted.fields, {}));
+  bench.fields = std::move(wanted.fields);
+  if (wanted.pictures) {
+    bench.optimizer.name = "sgd";
+    bench.optimizer.momentum = 0.9;
+    bench.optimizer.weight_decay = 1e-4;
+  }
   return bench;
 }
 
@@ -176,7 +152,7 @@ Batch make_bench_batch(const BenchCase& bench, u64 seed) {
   Stream stream(mix_key(seed, name_key(bench.name)));
   for (const Input& input : bench.graph.inputs) {
     i64 classes = 0;
-    for (const Field& f : cases().at(bench.name).fields)
+    for (const Field& f : bench.fields)
       if (f.name == input.field) classes = f.classes;
     fill(input, classes, bench.batch, stream, batch.columns.emplace_back());
   }
@@ -199,12 +175,6 @@ std::vector<SparseRows> bench_sparse_rows(const BenchCase& bench, const Batch& b
     all.push_back({std::move(rows.rows), std::move(rows.local)});
   }
   return all;
-}
-
-double flops_per_step(const BenchCase& bench) {
-  double forward = 0;
-  for (const Node& node : bench.graph.nodes) forward += node_flops(bench.graph, node);
-  return 3 * forward * static_cast<double>(bench.batch);
 }
 
 }  // namespace cohort

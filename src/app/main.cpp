@@ -113,7 +113,18 @@ void add_bench(CLI::App& app, Options& o, Job& job) {
   bench->add_option("workloads", o.bench.workloads, "which; all by default");
   bench->add_option("--threads", o.bench.threads, "compute threads")->capture_default_str();
   bench->add_option("--isa", o.bench.isa, "auto, baseline, avx2, avx512")->capture_default_str();
+  bench->add_option("--device", o.bench.device, "cpu or cuda, with shapes to suit it")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  bench->add_option("--precision", o.bench.precision, "f32, tf32, bf16 or f16, of a GPU")
+      ->check(CLI::IsMember({"f32", "tf32", "bf16", "f16"}))
+      ->capture_default_str();
+  bench->add_flag("--no-graph", o.bench.no_graph, "a GPU's steps launch by launch");
+  bench->add_option("--batch", o.bench.batch, "rows of a step; default: the workload's")
+      ->check(CLI::Range(1, 1 << 20));
   bench->add_option("--seconds", o.bench.seconds, "per workload")->capture_default_str();
+  bench->add_flag("--floor", o.bench.floor, "no device, no timing: what a step costs at least");
+  bench->add_flag("--plan", o.bench.plan, "no timing: the steps of the plan, counted");
   bench->add_flag("--json", o.bench.json, "machine-readable");
   bench->callback([&] { job = [&o] { return run_bench(o.bench); }; });
 }

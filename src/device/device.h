@@ -103,10 +103,16 @@ struct NormCall {
   View out;
 };
 
+// What a recording gives to the device each time.
+struct Launches {
+  i64 kernels = 0, copies = 0, zeros = 0, others = 0;
+};
+
 class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void run() = 0;
+  virtual Launches launches() const { return {}; }   // of what record() made
 };
 
 // Host memory that is sent to the device before a pass, and results that come back after it. On

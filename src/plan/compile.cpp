@@ -137,6 +137,7 @@ void Plan::Impl::compile_nodes() {
     scratch_bytes = std::max(scratch_bytes, device.needs(call).scratch);
   }
   map = place_memory(in);
+  saved_bytes = in.saved_bytes;
   arena = allocate(device, DType::u8, {map.bytes});
   scratch = allocate(device, DType::u8, {scratch_bytes});
   for (i64 i = 0; i < n; ++i) compile_pass(i, Pass::forward);

@@ -76,9 +76,23 @@ std::vector<double> Plan::target(i64 rows) const {
 
 Plan::Memory Plan::memory() const { return impl_->memory(); }
 
+std::vector<StepCost> Plan::costs() const { return impl_->costs(); }
+
+Launches Plan::launches() const { return impl_->launches(); }
+
 std::string Plan::print() const {
+  const auto cost_text = [](const StepCost& cost) {
+    const std::string flops = cost.flops > 0 ? human_count(cost.flops) + "FLOP" : "";
+    return fmt::format("{:>14} {:>11}", flops, human_bytes(static_cast<i64>(cost.read + cost.written)));
+  };
+  const std::vector<StepCost> costs = this->costs();
   std::string text;
-  for (const std::string& line : impl_->lines) text += line + "\n";
+  for (std::size_t k = 0; k < std::max(costs.size(), impl_->lines.size()); ++k) {
+    const bool node = k < impl_->lines.size();
+    const std::string line = node ? impl_->lines[k] : fmt::format("{:4} {}", k, costs[k].what);
+    text += fmt::format("{:<62}{}\n", line, k < costs.size() ? cost_text(costs[k]) : "");
+  }
+  if (!costs.empty()) text += fmt::format("{:<62}{}\n", "at least", cost_text(total_of(costs)));
   const Memory m = memory();
   text += fmt::format("memory: params {}, gradients {}, optimizer {}, activations {}, staging {}\n",
                       human_bytes(m.params), human_bytes(m.grads), human_bytes(m.slots),

@@ -8,6 +8,7 @@
 #include "comm/communicator.h"
 #include "data/loader.h"
 #include "model/optimizer.h"
+#include "plan/cost.h"
 #include "plan/state.h"
 
 namespace cohort {
@@ -64,8 +65,10 @@ class Plan {
   std::vector<double> prediction(i64 rows) const;
   std::vector<double> target(i64 rows) const;
 
-  // One line per step, and the memory table.
+  // One line per step with what it costs at least, and the memory table.
   std::string print() const;
+  std::vector<StepCost> costs() const;   // of a training step, with what the device saves
+  Launches launches() const;             // of a recorded training step; none where nothing records
   struct Memory { i64 params, grads, slots, activations, staging; };
   Memory memory() const;
 

@@ -94,12 +94,15 @@ struct Plan::Impl {
   StepResult infer(const Batch& batch);
   std::vector<double> read_value(i64 value, i64 rows) const;
   Memory memory() const;
+  std::vector<StepCost> costs() const;
+  Launches launches();
 
   Device& device;
   const Graph& graph;
   ModelState& state;
   PlanConfig config;
   MemoryMap map;
+  std::vector<i64> saved_bytes;     // per node
   Staging staging;
   std::vector<Slot> slots;
   i64 next_slot = 0;

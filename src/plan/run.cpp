@@ -197,6 +197,19 @@ std::vector<double> Plan::Impl::read_value(i64 value, i64 rows) const {
   return to_doubles(view.dtype, raw.data(), view.count());
 }
 
+std::vector<StepCost> Plan::Impl::costs() const {
+  if (!config.train) return {};
+  CostInputs inputs{&graph, config.rows, config.micro_batches, size_of(device.activation()),
+                    size_of(device.real()), config.optimizer, {}};
+  for (std::size_t k = 0; k < graph.nodes.size(); ++k)
+    inputs.saved_bytes.push_back(map.runs_backward[k] ? saved_bytes[k] : 0);
+  return count_costs(inputs);
+}
+
+Launches Plan::Impl::launches() {
+  return device.record([this] { give(slots[0], {true, true, config.train}, nullptr); })->launches();
+}
+
 Plan::Memory Plan::Impl::memory() const {
   Memory m{state.params.bytes(), state.grads.bytes(), state.slot0.bytes() + state.slot1.bytes(),
            map.bytes + scratch.bytes(), staging.bytes * static_cast<i64>(slots.size())};

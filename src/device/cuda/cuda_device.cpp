@@ -24,15 +24,36 @@ Precision precision_from(const std::string& name) {
   fail(Exit::usage, "precision \"{}\": expected f32, tf32, bf16 or f16", name);
 }
 
+Launches launches_of(cudaGraph_t graph) {
+  std::size_t count = 0;
+  check(cudaGraphGetNodes(graph, nullptr, &count), "cudaGraphGetNodes");
+  std::vector<cudaGraphNode_t> nodes(count);
+  check(cudaGraphGetNodes(graph, nodes.data(), &count), "cudaGraphGetNodes");
+  Launches launches;
+  for (cudaGraphNode_t node : nodes) {
+    cudaGraphNodeType type{};
+    check(cudaGraphNodeGetType(node, &type), "cudaGraphNodeGetType");
+    i64& kind = type == cudaGraphNodeTypeKernel   ? launches.kernels
+                : type == cudaGraphNodeTypeMemcpy ? launches.copies
+                : type == cudaGraphNodeTypeMemset ? launches.zeros
+                                                  : launches.others;
+    ++kind;
+  }
+  return launches;
+}
+
 // A recorded step: one launch.
 class GraphKernel final : public Kernel {
  public:
-  GraphKernel(cudaStream_t stream, GraphExec graph) : stream_(stream), graph_(std::move(graph)) {}
+  GraphKernel(cudaStream_t stream, GraphExec graph, const Launches& launches)
+      : stream_(stream), graph_(std::move(graph)), launches_(launches) {}
   void run() override { check(cudaGraphLaunch(graph_.get(), stream_), "cudaGraphLaunch"); }
+  Launches launches() const override { return launches_; }
 
  private:
   cudaStream_t stream_;
   GraphExec graph_;
+  Launches launches_;
 };
 
 struct SlotState {
@@ -191,7 +212,7 @@ class CudaDevice final : public Device {
     const CapturedGraph captured(graph);
     cudaGraphExec_t exec = nullptr;
     check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
-    return std::make_unique<GraphKernel>(compute_.get(), GraphExec(exec));
+    return std::make_unique<GraphKernel>(compute_.get(), GraphExec(exec), launches_of(graph));
   }
   // A sixteenth, an eighth, ... of the capacity: five recordings at most for each table.
   i64 rows_treated(i64 active, i64 capacity) const override {
