@@ -41,7 +41,7 @@ ModelState::ModelState(Device& device, const Graph& graph, const std::vector<i64
     }
   }
   decision = static_cast<Decision*>(device.allocate(sizeof(Decision)));
-  write_decision({});
+  write_decision(first_decision());
   params = arena(device, layout_.size());
   if (train) {
     grads = arena(device, layout_.size());
@@ -92,7 +92,13 @@ void ModelState::initialise(u64 seed) {
     device_.zero(t.slot0.data, t.slot0.bytes());
     device_.zero(t.slot1.data, t.slot1.bytes());
   }
-  write_decision({});
+  write_decision(first_decision());
+}
+
+Decision ModelState::first_decision() const {
+  Decision decision;
+  if (device_.activation() == DType::f16) decision.loss_scale = 32768;
+  return decision;
 }
 
 Decision ModelState::read_decision() const {

@@ -45,6 +45,7 @@ class ModelState {
 
   // Initial weights, keyed by (seed, parameter name); slots zero.
   void initialise(u64 seed);
+  Decision first_decision() const;   // no updates; float16: a large loss scale, to be found
   Decision read_decision() const;
   void write_decision(const Decision& value);
   // Everything that a checkpoint holds: weights "<param>", slots "optimizer/<k>/<param>".

@@ -38,14 +38,22 @@ std::unique_ptr<Device> make_cuda_device(World& world, const DeviceConfig& confi
   return module.make_device(options);
 }
 
-std::unique_ptr<Device> make_device(World& world, const DeviceConfig& config) {
-  if (config.kind == "reference") return make_reference_device();
-  if (config.kind == "cuda") return make_cuda_device(world, config);
+}  // namespace
+
+std::unique_ptr<Device> make_session_cpu(World& world, const DeviceConfig& config) {
   CpuOptions options;
   const i64 share = std::max(1, usable_cores() / std::max(1, world.local_size()));
   options.threads = static_cast<int>(config.threads > 0 ? config.threads : share);
   options.isa = agree_isa(world.communicator(), config.isa);
   return make_cpu_device(options);
+}
+
+namespace {
+
+std::unique_ptr<Device> make_device(World& world, const DeviceConfig& config) {
+  if (config.kind == "reference") return make_reference_device();
+  if (config.kind == "cuda") return make_cuda_device(world, config);
+  return make_session_cpu(world, config);
 }
 
 std::string graph_text(const Graph& graph) {
@@ -86,6 +94,39 @@ Session open_session(World& world, Experiment experiment) {
                                {"shard set", s.shards->fingerprint()},
                                {"device", s.device->describe()}});
   return s;
+}
+
+PlanConfig training_plan(const Session& session) {
+  const Experiment& e = session.experiment;
+  const Communicator& ranks = session.ranks();
+  PlanConfig p;
+  p.global_batch = e.global_batch(ranks.size());
+  const Range own = owned_positions(p.global_batch, ranks.rank(), ranks.size());
+  const i64 rows = own.end - own.begin;
+  p.micro_batches = std::min(e.train.accumulate, rows);
+  p.rows = (rows + p.micro_batches - 1) / p.micro_batches;
+  p.train = true;
+  p.seed = e.train.seed;
+  p.rank = ranks.rank();
+  p.world = ranks.size();
+  p.bucket_bytes = e.train.bucket_mib << 20;
+  p.optimizer = e.optimizer;
+  return p;
+}
+
+LoaderConfig training_rows(const Session& session) {
+  const Experiment& e = session.experiment;
+  const PlanConfig p = training_plan(session);
+  LoaderConfig l;
+  l.shards = session.shards;
+  l.split = e.data.split;
+  l.inputs = session.graph->inputs;
+  l.lanes = {p.global_batch, e.data.lanes, e.data.window, e.train.seed, true};
+  l.positions = owned_positions(p.global_batch, p.rank, p.world);
+  l.capacity = p.rows * p.micro_batches;
+  l.ahead = e.data.ahead;
+  l.threads = static_cast<int>(e.data.threads);
+  return l;
 }
 
 std::unique_ptr<Reducer> make_reducer(const Session& session, const std::vector<View>& memory) {

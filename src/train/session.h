@@ -27,11 +27,17 @@ struct Session {
 // of all ranks, and makes the ranks agree on all of it. Collective.
 Session open_session(World& world, Experiment experiment);
 
+// This rank's part of a training step: its plan, and the rows that it reads.
+PlanConfig training_plan(const Session& session);
+LoaderConfig training_rows(const Session& session);
 // Sums over ranks for this session's device; null with one rank. `memory` is what will be summed.
 // Collective.
 std::unique_ptr<Reducer> make_reducer(const Session& session, const std::vector<View>& memory);
 // A line for every rank: host, device, memory planned and free. Collective.
 std::string placement(const Session& session, const Plan::Memory& planned);
+
+// The CPU with this rank's share of the cores and the instruction set that all have. Collective.
+std::unique_ptr<Device> make_session_cpu(World& world, const DeviceConfig& config);
 
 MetricSpec metric_spec(const Session& session);
 

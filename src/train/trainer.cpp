@@ -32,7 +32,6 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
       run(open_run(mode)), ledger(static_cast<i64>(session.shards->shards().size())) {
   const TrainConfig& c = session.experiment.train;
   batch = session.experiment.global_batch(ranks.size());
-  positions = owned_positions(batch, ranks.rank(), ranks.size());
   const i64 rows = session.shards->rows(session.experiment.data.split);
   if (rows == 0)
     fail(Exit::data, "{}: split '{}' has no rows; check the recipe's split",
@@ -42,26 +41,10 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
   if (c.max_steps > 0) total = std::min(total, c.max_steps);
   state = std::make_unique<ModelState>(*session.device, *session.graph,
                                        row_capacities(*session.graph, batch), true);
-  plan = std::make_unique<Plan>(*session.device, *session.graph, *state, plan_config());
+  plan = std::make_unique<Plan>(*session.device, *session.graph, *state, training_plan(session));
   std::vector<View> summed = {state->grads};
   for (const TableState& table : state->tables) summed.push_back(table.grad);
   reducer = make_reducer(session, summed);
-}
-
-PlanConfig Trainer::plan_config() const {
-  const TrainConfig& c = session.experiment.train;
-  const i64 own = positions.end - positions.begin;
-  PlanConfig p;
-  p.global_batch = batch;
-  p.micro_batches = std::min(c.accumulate, own);
-  p.rows = (own + p.micro_batches - 1) / p.micro_batches;
-  p.train = true;
-  p.seed = c.seed;
-  p.rank = ranks.rank();
-  p.world = ranks.size();
-  p.bucket_bytes = c.bucket_mib << 20;
-  p.optimizer = session.experiment.optimizer;
-  return p;
 }
 
 RunFolder Trainer::open_run(RunMode mode) {
@@ -157,23 +140,8 @@ StepResult Trainer::finish_step() {
   return result;
 }
 
-LoaderConfig Trainer::loader_config() const {
-  const Experiment& e = session.experiment;
-  LoaderConfig l;
-  l.shards = session.shards;
-  l.split = e.data.split;
-  l.inputs = session.graph->inputs;
-  l.lanes = {batch, e.data.lanes, e.data.window, e.train.seed, true};
-  l.positions = positions;
-  const PlanConfig p = plan_config();
-  l.capacity = p.rows * p.micro_batches;
-  l.ahead = e.data.ahead;
-  l.threads = static_cast<int>(e.data.threads);
-  return l;
-}
-
 Feed::Options Trainer::feed_options() const {
-  return {loader_config(), step / steps_per_epoch, step % steps_per_epoch, total - step,
+  return {training_rows(session), step / steps_per_epoch, step % steps_per_epoch, total - step,
           sparse_inputs(*session.graph)};
 }
 

@@ -27,8 +27,6 @@ struct Trainer {
   void note_failure(const Error& error) const;
 
   // trainer.cpp
-  PlanConfig plan_config() const;
-  LoaderConfig loader_config() const;
   Feed::Options feed_options() const;
   RunFolder open_run(RunMode mode);
   void begin_step(Feed& feed);
@@ -52,7 +50,6 @@ struct Trainer {
   Communicator& ranks;
   RunFolder run;
   Ledger ledger;                 // of the running epoch, this rank's rows
-  Range positions;
   i64 batch = 0, steps_per_epoch = 0, total = 0;
   std::unique_ptr<ModelState> state;
   std::unique_ptr<Reducer> reducer;      // null with one rank

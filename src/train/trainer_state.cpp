@@ -38,10 +38,12 @@ void Trainer::resume() {
   restore(*loaded, host.views);
   state->copy_from_host(host);
   step = saved.at("step").get<i64>();
-  Decision decision;
+  Decision decision = state->first_decision();
   decision.updates = saved.at("update_count").get<i64>();
-  decision.loss_scale = saved.value("loss_scale", 1.0);
-  decision.good_steps = saved.value("good_steps", i64{0});
+  if (decision.loss_scale != 1 && saved.value("loss_scale", 1.0) != 1) {   // float16, then and now
+    decision.loss_scale = saved.at("loss_scale").get<double>();
+    decision.good_steps = saved.at("good_steps").get<i64>();
+  }
   state->write_decision(decision);
   best = saved.at("best").at("value").get<double>();
   best_step = saved.at("best").at("step").get<i64>();
