@@ -13,6 +13,7 @@
 #include "base/build.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "train/parity.h"
 #include "train/trainer.h"
 
 namespace {
@@ -27,6 +28,7 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;
   bool resume = false, another = false;
+  i64 parity = 0;
 };
 
 int run_train(World& world, const TrainOptions& o) {
@@ -34,6 +36,8 @@ int run_train(World& world, const TrainOptions& o) {
   std::signal(SIGPIPE, SIG_IGN);
   const RunMode mode =
       o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
+  if (o.parity > 0)
+    return static_cast<int>(run_parity(world, Experiment::load(o.config, o.overrides), o.parity));
   return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), mode));
 }
 
@@ -136,6 +140,9 @@ void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
   add_overrides(train, o.train.overrides);
   train->add_flag("--resume", o.train.resume, "go on from the newest valid checkpoint");
   train->add_flag("--new", o.train.another, "a new folder beside an existing one");
+  train->add_option("--parity", o.train.parity,
+                    "no run: this many steps on the config's device and on the CPU, compared")
+      ->check(CLI::Range(1, 1000000));
   train->callback([&] {
     o.train.signals.emplace();
     job = [&o](World& w) { return run_train(w, o.train); };
