@@ -22,7 +22,7 @@ struct Reads {
   bool in = false, out = false;
 };
 
-Reads backward_reads(const Op& op, bool saved) {
+Reads backward_reads(const Op& op) {
   const auto bends = [](Activation a) { return a != Activation::none; };
   if (const auto* o = std::get_if<Dense>(&op)) return {true, bends(o->activation)};
   if (const auto* o = std::get_if<Conv1d>(&op)) return {true, bends(o->activation)};
@@ -31,8 +31,6 @@ Reads backward_reads(const Op& op, bool saved) {
   if (const auto* o = std::get_if<Add>(&op)) return {false, bends(o->activation)};
   if (std::holds_alternative<Recurrent>(op)) return {true, true};
   if (std::holds_alternative<BatchNorm>(op)) return {true, false};   // the slope follows from `in`
-  const bool pool = std::holds_alternative<MaxPool2d>(op) || std::holds_alternative<MaxOverTime>(op);
-  if (pool) return {!saved, false};   // where the maximum stood
   return {std::holds_alternative<Dot>(op) || std::holds_alternative<Loss>(op), false};
 }
 
@@ -135,7 +133,7 @@ class Counter {
     if (std::holds_alternative<BatchNorm>(n.op))
       add("bwd", n).read = bytes(n.in[0]) + bytes(n.out[0]);   // the sums
     StepCost& cost = add("bwd", n);
-    const Reads reads = backward_reads(n.op, saved(k) > 0);
+    const Reads reads = backward_reads(n.op);
     cost.read = saved(k);
     if (!std::holds_alternative<Loss>(n.op)) cost.read += bytes(n.out[0]);   // its gradient
     if (reads.out) cost.read += bytes(n.out[0]);

@@ -1,8 +1,8 @@
 // What a training step must do at least, counted from the graph alone: no hardware, no memory.
 //
-// Per entry of the plan's flat list: the operands, each read or written once. Not counted: what
-// products keep on the way (unless saved_bytes says so), lengths, keys and sums, reductions over
-// ranks. Every row and step of a batch counts as valid.
+// Per entry of the plan's flat list: the operands, each read or written once. Not counted: what a
+// device keeps for the way back (unless saved_bytes says so), lengths, keys and sums, reductions
+// over ranks. Every row and step of a batch counts as valid.
 #pragma once
 #include <string>
 #include <vector>
