@@ -169,10 +169,12 @@ set_of() {
   esac
 }
 
-# Small batches: the CPU takes part.
+# Small batches: the CPU takes part, or is the GPU.
 job_options() {
+  local batch=16
+  [ $ON_HOST = no ] || batch=4
   echo "data.shards=$WORK/sets/$(set_of "$1") runs=$WORK/runs device.kind=cuda data.lanes=0"
-  echo "train.global_batch=16 optimizer.warmup_steps=0"
+  echo "train.global_batch=$batch optimizer.warmup_steps=0"
 }
 
 # The same steps on the CPU and the GPU, each begun from the same state.
@@ -242,7 +244,7 @@ for config in configs/*.yaml; do
   name=$(basename "$config" .yaml)
   case $ON_HOST-$name in
     yes-image-resnet*) ;;   # hours on the stand-in: the tests run small ones
-    yes-*) phase "parity-$name" 60 parity "$name" 1 ;;
+    yes-*) phase "parity-$name" 120 parity "$name" 1 ;;
     *) phase "parity-$name" 30 parity "$name" 5 ;;
   esac
 done
