@@ -3,6 +3,7 @@
 #include <nccl.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -95,13 +96,18 @@ class NcclReducer final : public Reducer {
         name_(fmt::format("rank {} of {} (host {})", ranks.rank(), ranks.size(), host_name())),
         given_(make_event()), summed_(make_event()) {
     make_communication_stream();
-    connect(ranks, options.share);
+    try {
+      connect(ranks, options.share);
+    } catch (...) {
+      abort();
+      throw;
+    }
     for (const View& memory : options.memory) register_memory(memory);
     if (bf16_) staging_ = device.allocate(staging_elements * size_of(DType::bf16));
   }
+  // Recordings of sums are gone by now: NCCL waits for them even when it aborts.
   ~NcclReducer() override {
-    if (!comm_) return;
-    if (std::uncaught_exceptions() > 0) {
+    if (failed_ || std::uncaught_exceptions() > 0) {
       abort();   // this rank fails: the others must know
     } else {
       leave();
@@ -130,7 +136,6 @@ class NcclReducer final : public Reducer {
     pending_ = false;
   }
   void poll() override {
-    if (!comm_) return;
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
     if (asked != ncclSuccess) state = asked;
@@ -190,7 +195,7 @@ class NcclReducer final : public Reducer {
     const double begin = seconds_now();
     for (i64 tries = 0; result == ncclInProgress; ++tries) {
       if (seconds_now() - begin > seconds_) {
-        abort();
+        failed_ = true;
         fail(Exit::lost, "NCCL, {}: {} was not done after {} s; {}: see whether every rank runs, and "
              "set NCCL_DEBUG=INFO", name_, call, seconds_, progress_.text());
       }
@@ -202,17 +207,26 @@ class NcclReducer final : public Reducer {
   }
   [[noreturn]] void give_up(ncclResult_t result, const char* call) {
     const std::string why = ncclGetLastError(comm_);
-    abort();
+    failed_ = true;
     fail(Exit::lost, "NCCL, {}: {}: {} ({}); {}: see the logs of the other ranks, and start the job "
          "again with --resume", name_, call, ncclGetErrorString(result), why, progress_.text());
   }
+  // Aborting may itself wait for what never comes: not longer than end_seconds.
   void abort() {
-    if (comm_) static_cast<void>(ncclCommAbort(comm_));
+    if (!comm_) return;
+    const auto done = std::make_shared<std::atomic<bool>>(false);
+    std::thread([done, comm = comm_] {
+      static_cast<void>(ncclCommAbort(comm));
+      *done = true;
+    }).detach();
+    const double begin = seconds_now();
+    while (!*done && seconds_now() - begin < end_seconds)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     comm_ = nullptr;
   }
 
   cudaStream_t compute_;
-  bool bf16_, pending_ = false;
+  bool bf16_, pending_ = false, failed_ = false;
   double seconds_;
   std::string name_;
   Progress progress_;
