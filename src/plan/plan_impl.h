@@ -1,7 +1,9 @@
 // The inside of a plan: built by compile*.cpp, run by run.cpp.
 #pragma once
+#include <array>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -118,6 +120,7 @@ struct Plan::Impl {
   std::vector<std::unique_ptr<Kernel>> norms, updates;
   std::unique_ptr<Kernel> decision;
   std::map<std::vector<i64>, std::unique_ptr<Kernel>> recorded;
+  std::set<std::array<bool, 4>> given;   // kinds of pass that the device has run
   std::vector<Pending> pending;     // steps begun and not finished, oldest first
   std::vector<std::string> lines;
 };
