@@ -8,6 +8,12 @@ export COHORT_CUDA_MODULE=libcohort_cuda_on_host.so HG_DEVICES=1
 expect 0 "$COHORT" bench image-seed --floor --json
 says '"flop":478402560.0'
 
+# The floors that the page about GPUs tells are these.
+expect 0 "$COHORT" bench --floor --device cuda --precision bf16
+while IFS= read -r line; do
+  grep -qxF -- "$line" "$2/docs/performance.md" || die "docs/performance.md does not have: $line"
+done <"$LOG"
+
 timed() {
   expect 0 "$COHORT" bench "$1" --device cuda --seconds 0.01 --json "${@:2}"
   says '"skipped":0,'
