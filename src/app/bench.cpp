@@ -106,16 +106,17 @@ nlohmann::json time_workload(const std::string& name, const BenchOptions& option
   return {{"workload", name}, {"batch", bench.batch},
           {"samples_per_s", static_cast<double>(bench.batch) / time.seconds},
           {"ms_per_step", time.seconds * 1e3}, {"host_ms", time.host_seconds * 1e3},
+          {"kernels", time.launches.kernels},
           {"flop_per_s", rate}, {"share_of_gemm", rate / gemm},
           {"steps", time.steps}, {"skipped", time.skipped}};
 }
 
 void print_line(const nlohmann::json& line) {
   const auto number = [&](const char* key) { return line.at(key).get<double>(); };
-  fmt::print("{:<14} {:>7} {:>12.0f} {:>9.3f} {:>9.3f} {:>12} {:>7.0f}%{}\n",
+  fmt::print("{:<14} {:>7} {:>12.0f} {:>9.3f} {:>9.3f} {:>8} {:>12} {:>7.0f}%{}\n",
              line.at("workload").get<std::string>(), line.at("batch").get<i64>(),
              number("samples_per_s"), number("ms_per_step"), number("host_ms"),
-             human_count(number("flop_per_s")), 100 * number("share_of_gemm"),
+             line.at("kernels").get<i64>(), human_count(number("flop_per_s")), 100 * number("share_of_gemm"),
              number("skipped") > 0
                  ? fmt::format(" {} of {} steps were not finite", number("skipped"), number("steps"))
                  : "");
@@ -134,10 +135,10 @@ int time_all(const BenchOptions& options) {
   const double gemm = report["gemm_flop_per_s"];
   if (!options.json)
     fmt::print("{}; matrix product {}FLOP/s, copy {:.1f} GB/s\n"
-               "{:<14} {:>7} {:>12} {:>9} {:>9} {:>12} {:>8}\n",
+               "{:<14} {:>7} {:>12} {:>9} {:>9} {:>8} {:>12} {:>8}\n",
                report["device"].get<std::string>(), human_count(gemm),
                report["copy_gb_per_s"].get<double>(), "workload", "batch", "samples/s", "ms/step",
-               "host ms", "FLOP/s", "ceiling");
+               "host ms", "kernels", "FLOP/s", "ceiling");
   for (const std::string& name : wanted(options)) {
     report["workloads"].push_back(time_workload(name, options, gemm));
     if (!options.json) print_line(report["workloads"].back());

@@ -140,6 +140,7 @@ StepTime time_steps(const BenchCase& bench, Device& device, double budget) {
   StepTime time = stepper.totals;
   time.seconds = median(seconds);
   time.host_seconds = median(host);
+  time.launches = made.plan.launches();
   return time;
 }
 

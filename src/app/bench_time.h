@@ -16,6 +16,7 @@ struct StepTime {
   double host_seconds = 0;   // of that, giving it: staging the batch and launching
   i64 steps = 0;             // run in all
   i64 skipped = 0;           // not finite
+  Launches launches;         // of a recorded step
 };
 // The median of groups of steps over eight different batches, for about `budget` seconds.
 StepTime time_steps(const BenchCase& bench, Device& device, double budget);
