@@ -10,6 +10,8 @@
 #include "base/text.h"
 #include "data/shard_set.h"
 #include "model/build.h"
+#include "model/fuse.h"
+#include "plan/cost.h"
 #include "train/checkpoint.h"
 #include "train/experiment.h"
 
@@ -63,6 +65,16 @@ void print_shards(const json& report) {
   std::fputs(format_table(rows).c_str(), stdout);
 }
 
+// What a training step costs at least on one rank.
+json cost_of_step(const Experiment& experiment, const Graph& graph) {
+  const std::string& precision = experiment.device.precision;
+  const bool half = precision == "bf16" || precision == "f16";
+  CostInputs inputs{&graph, experiment.global_batch(1), 1, half ? 2 : 4, 4, experiment.optimizer, {}};
+  const StepCost total = total_of(count_costs(inputs));
+  return {{"batch", inputs.rows}, {"flop", total.flops}, {"bytes_read", total.read},
+          {"bytes_written", total.written}};
+}
+
 json describe_config(const InspectOptions& options) {
   const Experiment experiment = Experiment::load(options.path, options.overrides);
   const auto set = ShardSet::open(experiment.data.shards);
@@ -82,7 +94,8 @@ json describe_config(const InspectOptions& options) {
                       {"parameters", parameters}});
   }
   return {{"kind", "config"}, {"path", options.path}, {"name", experiment.name},
-          {"layers", layers}, {"parameters", total}};
+          {"layers", layers}, {"parameters", total},
+          {"step", cost_of_step(experiment, fuse(graph))}};
 }
 
 void print_config(const json& report) {
@@ -91,8 +104,12 @@ void print_config(const json& report) {
     rows.push_back({layer["name"].get<std::string>(), layer["kind"].get<std::string>(),
                     to_string(layer["output"].get<Shape>()), layer["parameters"].dump()});
   }
-  std::printf("%s: %s parameters\n\n%s", report["name"].get<std::string>().c_str(),
-              report["parameters"].dump().c_str(), format_table(rows).c_str());
+  const json& step = report["step"];
+  const double moved = step["bytes_read"].get<double>() + step["bytes_written"].get<double>();
+  std::printf("%s: %s parameters; a step of %s rows takes at least %sFLOP and moves %s\n\n%s",
+              report["name"].get<std::string>().c_str(), report["parameters"].dump().c_str(),
+              step["batch"].dump().c_str(), human_count(step["flop"].get<double>()).c_str(),
+              human_bytes(static_cast<i64>(moved)).c_str(), format_table(rows).c_str());
 }
 
 json describe_checkpoint(const std::string& path) {

@@ -27,6 +27,9 @@ for set in behavior recommend sentiment; do
 done
 expect 0 "$COHORT" inspect "$SET/sentiment"
 says "tokens"
+# 64 rows of 32 steps: forward and gradients of 200 x 54 weights, and of the state through 200 x 50.
+expect 0 "$COHORT" inspect "$CONFIGS/behavior-lstm.yaml" data.shards="$SET/behavior"
+says "a step of 64 rows takes at least 129.45 MFLOP"
 
 train_eval behavior behavior-rnn
 train_eval recommend recommend-two-tower
