@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -36,6 +37,7 @@ struct Memory {
   int open[kMaxDevices] = {};
   bool accessible[kMaxDevices] = {};
   unsigned long closings = 0;
+  double protecting = 0;   // seconds spent on changing protections
   bool next_fails = false;
 };
 
@@ -54,12 +56,19 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit
 char* first_page(char* at) { return page_of(at); }
 char* end_page(char* at, std::size_t bytes) { return page_of(at + bytes + kPage - 1); }
 
+double now() {
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(time).count();
+}
+
 void protect(int device, int protection) {
+  const double before = now();
   for (const auto& [at, allocation] : memory().live) {
     if (allocation.device != device) continue;
     char* first = first_page(at);
     mprotect(first, end_page(at, allocation.bytes) - first, protection);
   }
+  memory().protecting += now() - before;
 }
 
 template <class Map>
@@ -83,11 +92,13 @@ bool poisoned(const char* first, const char* end) {
   return std::memcmp(first, poison.data(), static_cast<std::size_t>(end - first)) == 0;
 }
 
-// Changing protections costs microseconds an allocation: always in short programs, now and then in
-// those that wait for the device many times, where wrong code comes by again.
+// Changing protections costs milliseconds for large models: always in short programs, and for a
+// tenth of the time in those that wait for the device many times, where wrong code comes by again.
 bool is_closing() {
+  static const double started = now();
   const unsigned long number = memory().closings++;
-  return policy().always_protect || number < 200 || number % 32 == 0;
+  return policy().always_protect || number < 50 ||
+         memory().protecting < 0.1 * (now() - started);
 }
 
 // Ends at the page's end, so that an overrun meets the guard page or the slack that is watched.

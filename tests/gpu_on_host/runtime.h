@@ -22,7 +22,7 @@ struct Policy {
   std::size_t memory_mib = 4096;    // HG_MEMORY_MIB, of each device
   bool fail_on_leaks = false;       // HG_LEAKS=1: at exit what was never destroyed is an error
   bool always_protect = false;      // HG_PROTECT=1: device memory is closed at every return to the
-                                    // host, not only the first 200 times and every 32nd
+                                    // host, not only the first 50 times and as often as is cheap
   bool trace = false;               // HG_TRACE=1: every operation that runs, on standard error
 };
 // Read from the environment at first use. Tests change it while no work is pending.
