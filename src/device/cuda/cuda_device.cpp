@@ -13,7 +13,7 @@ namespace cohort::cuda {
 namespace {
 
 constexpr i64 bounce_bytes = 8 << 20;
-constexpr i64 workspace_bytes = 64 << 20;
+constexpr i64 least_workspace = i64{64} << 20, most_workspace = i64{512} << 20;
 constexpr int slot_count = 3;   // one filled, one computed with, one whose results are read
 
 Precision precision_from(const std::string& name) {
@@ -80,6 +80,8 @@ class CudaDevice final : public Device {
     check(cudaGetDeviceProperties(&properties, options.index), "cudaGetDeviceProperties");
     name_ = properties.name;
     context_.processors = properties.multiProcessorCount;
+    context_.workspace_bytes =
+        std::clamp(static_cast<i64>(properties.totalGlobalMem) / 256, least_workspace, most_workspace);
     compute_ = make_stream();
     copies_ = make_stream();
     bounce_ = make_pinned(bounce_bytes);
@@ -87,7 +89,10 @@ class CudaDevice final : public Device {
     context_.stream = compute_.get();
     make_handles();
   }
-  ~CudaDevice() override { static_cast<void>(cudaStreamSynchronize(compute_.get())); }
+  ~CudaDevice() override {
+    static_cast<void>(cudaStreamSynchronize(compute_.get()));
+    context_.dnn_plans.clear();   // before what they were made with
+  }
 
   Context& context() { return context_; }
   std::string describe() const override {
@@ -260,8 +265,7 @@ class CudaDevice final : public Device {
     check(cudnnSetStream(dnn, compute_.get()), "cudnnSetStream");
     context_.blas = blas;
     context_.dnn = dnn;
-    context_.workspace_bytes = workspace_bytes;
-    context_.workspace = allocate(workspace_bytes);
+    context_.workspace = allocate(context_.workspace_bytes);
   }
   void finish() { check(cudaStreamSynchronize(compute_.get()), "cudaStreamSynchronize"); }
 

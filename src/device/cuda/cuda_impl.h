@@ -7,7 +7,9 @@
 #include <cuda_runtime.h>
 #include <cudnn.h>
 
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -16,6 +18,8 @@
 #include "device/function_kernel.h"
 
 namespace cohort::cuda {
+
+struct DnnPlan;
 
 enum class Precision : u8 { f32, tf32, bf16, f16 };   // of matrix products and activations
 
@@ -29,6 +33,7 @@ struct Context {
   // For libraries: one buffer for all calls, since they run one after another on `stream`.
   void* workspace = nullptr;
   i64 workspace_bytes = 0;
+  std::map<std::string, std::shared_ptr<DnnPlan>> dnn_plans;   // of graphs built so far
 };
 
 // A table that kernels read, put into device memory while an op is compiled.

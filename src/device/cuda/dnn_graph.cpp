@@ -74,7 +74,7 @@ ConvolutionNames names_of(ConvolutionPass pass) {
 cudnnBackendDescriptor_t DnnGraph::make(cudnnBackendDescriptorType_t type) {
   cudnnBackendDescriptor_t handle = nullptr;
   check(cudnnBackendCreateDescriptor(type, &handle), "cudnnBackendCreateDescriptor");
-  made_.emplace_back(handle);
+  made_->made.emplace_back(handle);
   return handle;
 }
 
@@ -83,7 +83,7 @@ bool DnnGraph::finalize(cudnnBackendDescriptor_t descriptor) {
   if (status == CUDNN_STATUS_SUCCESS) return true;
   char text[512] = {};
   cudnnGetLastErrorString(text, sizeof text);
-  why_ = std::string(cudnnGetErrorString(status)) + (text[0] ? ": " : "") + text;
+  made_->why = std::string(cudnnGetErrorString(status)) + (text[0] ? ": " : "") + text;
   return false;
 }
 
@@ -99,6 +99,8 @@ int DnnGraph::tensor(DType type, const std::array<i64, 4>& dims, const void* dat
   set_one(t, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, data == nullptr);
   check(cudnnBackendFinalize(t), "cudnnBackendFinalize of a tensor");
   tensors_.push_back(t);
+  key_ += fmt::format("{} {}x{}x{}x{} {} {}, ", name_of(type), n, c, h, w, alignment_of(data),
+                      data != nullptr);
   reduced_ = reduced_ || type != DType::f32;
   if (!data) return static_cast<int>(id) - 1;
   ids_.push_back(id);
@@ -110,6 +112,8 @@ void DnnGraph::convolution(ConvolutionPass pass, const ConvolutionShape& shape, 
                            int y) {
   const cudnnBackendDescriptor_t d = make(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
   const std::vector<i64> pads = {shape.pad_h, shape.pad_w};
+  key_ += fmt::format("convolution {} of {} {} {}, pads {} {}, stride {}, ", static_cast<int>(pass),
+                      x, w, y, shape.pad_h, shape.pad_w, shape.stride);
   set_one(d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT);
   set_one(d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE,
           CUDNN_CROSS_CORRELATION);
@@ -133,6 +137,7 @@ void DnnGraph::convolution(ConvolutionPass pass, const ConvolutionShape& shape, 
 
 void DnnGraph::pointwise(cudnnPointwiseMode_t mode, int x, int b, int y) {
   const cudnnBackendDescriptor_t d = make(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+  key_ += fmt::format("pointwise {} of {} {} {}, ", static_cast<int>(mode), x, b, y);
   set_one(d, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, mode);
   set_one(d, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT);
   check(cudnnBackendFinalize(d), "cudnnBackendFinalize of a pointwise mode");
@@ -147,13 +152,23 @@ void DnnGraph::pointwise(cudnnPointwiseMode_t mode, int x, int b, int y) {
 }
 
 bool DnnGraph::build() {
+  std::shared_ptr<DnnPlan>& known = x_->dnn_plans[key_];
+  if (!known) {
+    choose_plan();
+    known = made_;
+  }
+  made_ = known;
+  if (made_->plan) bind_pack();
+  return made_->plan != nullptr;
+}
+
+void DnnGraph::choose_plan() {
   const cudnnBackendDescriptor_t graph = make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   set_one(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, x_->dnn);
   set(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, operations_);
-  if (!finalize(graph)) return false;
+  if (!finalize(graph)) return;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
-    if (try_heuristics(graph, mode)) return true;
-  return false;
+    if (try_heuristics(graph, mode)) return;
 }
 
 bool DnnGraph::try_heuristics(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode) {
@@ -192,14 +207,14 @@ bool DnnGraph::is_acceptable(cudnnBackendDescriptor_t config) {
   return std::none_of(notes, notes + count, [&](cudnnBackendNumericalNote_t note) {
     if (note == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return true;
     if (note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION) return true;
-    return exact && (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
-                     note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
+    if (note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) return true;
+    return exact && note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
   });
 }
 
 bool DnnGraph::try_config(cudnnBackendDescriptor_t config) {
   if (!is_acceptable(config)) {
-    why_ = "only engines of another precision, or whose sums have no order";
+    made_->why = "only engines of another precision, or whose sums have no order";
     return false;
   }
   const cudnnBackendDescriptor_t plan = make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
@@ -211,24 +226,26 @@ bool DnnGraph::try_config(cudnnBackendDescriptor_t config) {
                                  1, &count, &bytes),
         "cudnnBackendGetAttribute");
   if (bytes > x_->workspace_bytes) {
-    why_ = "only engines that need more workspace";
+    made_->why = "only engines that need more workspace";
     return false;
   }
-  plan_ = plan;
-  bind_pack();
+  made_->plan = plan;
   return true;
 }
 
 void DnnGraph::bind_pack() {
-  pack_ = make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-  set_ints(pack_, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids_);
-  set(pack_, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, data_);
-  set_one(pack_, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, x_->workspace);
-  check(cudnnBackendFinalize(pack_), "cudnnBackendFinalize of a variant pack");
+  cudnnBackendDescriptor_t pack = nullptr;
+  check(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack),
+        "cudnnBackendCreateDescriptor");
+  pack_ = BackendDescriptor(pack);
+  set_ints(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids_);
+  set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, data_);
+  set_one(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, x_->workspace);
+  check(cudnnBackendFinalize(pack), "cudnnBackendFinalize of a variant pack");
 }
 
 void DnnGraph::run() const {
-  check(cudnnBackendExecute(x_->dnn, plan_, pack_), "cudnnBackendExecute");
+  check(cudnnBackendExecute(x_->dnn, made_->plan, pack_.get()), "cudnnBackendExecute");
 }
 
 }  // namespace cohort::cuda

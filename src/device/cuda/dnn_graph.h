@@ -14,6 +14,12 @@ struct ConvolutionShape {
 };
 enum class ConvolutionPass : u8 { forward, input, weight };   // the last two: gradients
 
+struct DnnPlan {
+  std::vector<BackendDescriptor> made;   // all of them: what is referred to must live
+  cudnnBackendDescriptor_t plan = nullptr;   // null: there is none, and why
+  std::string why;
+};
+
 class DnnGraph {
  public:
   explicit DnnGraph(Context& x) : x_(&x) {}
@@ -24,14 +30,16 @@ class DnnGraph {
   // y = mode(x, b); b < 0: one operand.
   void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
   // Takes the first engine of the heuristics that adds in one order, keeps to the precision and
-  // fits in the workspace. False: there is none; why() tells.
+  // fits in the workspace; for equal graphs only once, as it takes long. False: there is none; why()
+  // tells.
   bool build();
-  const std::string& why() const { return why_; }
+  const std::string& why() const { return made_->why; }
   void run() const;
 
  private:
   cudnnBackendDescriptor_t make(cudnnBackendDescriptorType_t type);
   bool finalize(cudnnBackendDescriptor_t descriptor);
+  void choose_plan();
   bool try_heuristics(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode);
   bool try_config(cudnnBackendDescriptor_t config);
   bool is_acceptable(cudnnBackendDescriptor_t config);
@@ -39,12 +47,12 @@ class DnnGraph {
 
   Context* x_;
   bool reduced_ = false;        // some tensor is bf16 or f16
-  std::vector<BackendDescriptor> made_;   // all of them: what is referred to must live
+  std::string key_;             // tells graphs apart, but for where their data is
+  std::shared_ptr<DnnPlan> made_ = std::make_shared<DnnPlan>();
   std::vector<cudnnBackendDescriptor_t> tensors_, operations_;
   std::vector<i64> ids_;        // of tensors with data
   std::vector<void*> data_;
-  cudnnBackendDescriptor_t plan_ = nullptr, pack_ = nullptr;
-  std::string why_;
+  BackendDescriptor pack_;
 };
 
 }  // namespace cohort::cuda
