@@ -255,6 +255,7 @@ void clear_padding(const OpCase& c, OpData& data) {
   const std::vector<char> mask = defined_in(c, 0);
   for (std::size_t i = 0; i < mask.size(); ++i)
     if (!mask[i]) data.in[0][i] = 0;
+  for (double& d : data.d_out) d = std::isnan(d) ? 0 : d;
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ std::vector<OpCase> op_cases();
 // Reproducible values; all are exact in float32, so that a device of either type sees the same.
 OpData data_for(const OpCase& c);
 // The same, rounded to the device's type of activations. zero_padding: the device's products rely on
-// zeros in padding rows and invalid steps of their inputs, as its ops leave them.
+// zeros in padding rows and invalid steps of their inputs, and in padding rows of their results'
+// gradients, as its ops leave them.
 OpData data_for(const OpCase& c, const Device& device, bool zero_padding);
 OpResult run_case(Device& device, const OpCase& c, const OpData& data);
 // Where out or an input is defined: 1 for elements of valid rows and steps.

@@ -173,13 +173,16 @@ Forward forward_of(Context& x, const Call& c, const Conv& v) {
 
 std::unique_ptr<Kernel> convolve(Context& x, const Call& c, const Conv& v) {
   if (v.is_dense()) return dense_forward(x, c, v.dense());
-  return kernel([s = x.stream, f = forward_of(x, c, v), v] {
+  Forward f = forward_of(x, c, v);
+  // As the input has them.
+  const bool zeros = !v.bias && f.activation == Activation::none && !v.steps.lengths;
+  return kernel([s = x.stream, f = std::move(f), v, zeros] {
     f.weights.cast(s);
     f.graph.run();
     if (v.pool > 0) max_pool_forward(s, v.windows(), f.map, f.out, f.choice);
     if (v.pool == over_time)
       max_over_time_forward(s, v.sequences(), f.map, f.out, static_cast<i32*>(f.choice));
-    finish_vectors(s, v.out(), f.out, f.bias, f.activation);
+    if (!zeros) finish_vectors(s, v.out(), f.out, f.bias, f.activation);
   });
 }
 
@@ -188,20 +191,20 @@ struct Back {
   Weights weights;
   void* choice;
   BackOfVectors vectors;
-  void* dz;                     // gradient of the results before the activation
-  void* d_map;                  // before the pool
+  void* d_pooled;               // before the pool, if there is one
   void *d_weight, *d_in;        // where they are to be added
 
   Back(const Call& c, const Conv& v, Carver& saved, Carver& scratch)
       : weights(c, saved, 1),
         choice(saved.take(v.choice_size())),
         vectors(c, v.out(), v.activation, scratch),
-        dz(scratch.take(v.out().count() * v.filters, size_of(v.type))),
-        d_map(v.pool > 0 ? scratch.take(v.y_values(), size_of(v.type)) : dz),
+        d_pooled(v.pool > 0 ? scratch.take(v.y_values(), size_of(v.type)) : nullptr),
         d_weight(v.pool == over_time ? nullptr : scratch.take<float>(v.weights())),
         d_in(v.pool == over_time ? nullptr : scratch.take(v.x_values(), size_of(v.type))) {
-    vectors.gradient.dz = dz;
+    vectors.want_dz(scratch.take(v.out().count() * v.filters, size_of(v.type)));
   }
+  const void* dz() const { return vectors.dz; }   // of the results before the activation
+  const void* d_map() const { return d_pooled ? d_pooled : dz(); }
 };
 
 struct WeightGradient {
@@ -210,7 +213,7 @@ struct WeightGradient {
 };
 // Sums leave as float32 where cuDNN can.
 WeightGradient weight_gradient(Context& x, const Call& c, const Conv& v, const Back& back) {
-  Operands o{c.in[0].data, back.d_weight, back.d_map, DType::f32};
+  Operands o{c.in[0].data, back.d_weight, back.d_map(), DType::f32};
   if (v.type != DType::f32) {
     DnnGraph graph = graph_of(x, v, ConvolutionPass::weight, o);
     if (graph.build()) return {std::move(graph), DType::f32};
@@ -230,7 +233,7 @@ std::unique_ptr<Kernel> weights_back(Context& x, const Call& c, const Conv& v, c
 std::unique_ptr<Kernel> input_back(Context& x, const Call& c, const Conv& v, const Back& back) {
   if (!c.d_in[0].data) return nothing();
   const bool add = c.accumulate[0];
-  const Operands o{add ? back.d_in : c.d_in[0].data, back.weights.data[0], back.d_map, v.type};
+  const Operands o{add ? back.d_in : c.d_in[0].data, back.weights.data[0], back.d_map(), v.type};
   return kernel([s = x.stream, graph = plain(x, v, ConvolutionPass::input, o), add,
                  to = c.d_in[0].data, from = back.d_in, type = v.type, count = v.x_values()] {
     graph.run();
@@ -239,7 +242,7 @@ std::unique_ptr<Kernel> input_back(Context& x, const Call& c, const Conv& v, con
 }
 
 std::unique_ptr<Kernel> text_back(Context& x, const Call& c, const Conv& v, const Back& back) {
-  Windowed w{v.type, v.rows.rows, v.width, v.channels, v.filters, v.kernel_w, back.dz,
+  Windowed w{v.type, v.rows.rows, v.width, v.channels, v.filters, v.kernel_w, back.dz(),
              static_cast<const i32*>(back.choice)};
   return kernel([s = x.stream, w, back, in = c.in[0].data, d_weight = c.d_param[0].as<float>(),
                  d_in = gradient_of(c, 0)] {
@@ -259,7 +262,7 @@ std::unique_ptr<Kernel> convolve_back(Context& x, const Call& c, const Conv& v) 
                  input = input_back(x, c, v, back)] {
     back.vectors.run(s);
     if (v.pool > 0)
-      max_pool_backward(s, v.windows(), back.dz, back.choice, {back.d_map, false});
+      max_pool_backward(s, v.windows(), back.dz(), back.choice, {back.d_pooled, false});
     weights->run();
     input->run();
   });

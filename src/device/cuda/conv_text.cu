@@ -93,12 +93,23 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
+// run(T{}, width) with the widest packs that divide the features.
+template <class Run>
+void with_features(const Windowed& v, Run run) {
+  with_type(v.type, [&](auto zero) {
+    if constexpr (sizeof(zero) == 2)
+      if (v.features % 8 == 0) return run(zero, std::integral_constant<int, 8>{});
+    if (v.features % 4 == 0) return run(zero, std::integral_constant<int, 4>{});
+    run(zero, std::integral_constant<int, 1>{});
+  });
+}
+
 unsigned groups(i64 n, i64 size) { return static_cast<unsigned>((n + size - 1) / size); }
 
 }  // namespace
 
 void windowed_weight_gradient(cudaStream_t s, const Windowed& v, const void* in, float* d_weight) {
-  with_packs(v.type, v.features, [&](auto zero, auto width) {
+  with_features(v, [&](auto zero, auto width) {
     using T = decltype(zero);
     const dim3 grid(static_cast<unsigned>(v.filters), groups(v.width * v.features, 32 * width()));
     launch(s, weight_kernel<T, width()>, grid, dim3(32, lines), 0, v, static_cast<const T*>(in),
@@ -108,7 +119,7 @@ void windowed_weight_gradient(cudaStream_t s, const Windowed& v, const void* in,
 
 void windowed_input_gradient(cudaStream_t s, const Windowed& v, const void* weight,
                              const Gradient& d_in) {
-  with_packs(v.type, v.features, [&](auto zero, auto width) {
+  with_features(v, [&](auto zero, auto width) {
     using T = decltype(zero);
     const dim3 grid(static_cast<unsigned>(v.rows), groups(v.steps, steps_of_tile),
                     groups(v.features, 32 * width()));

@@ -22,8 +22,7 @@ struct DenseBack {
   BackOfVectors vectors;
   DenseBack(const Call& c, const DenseShape& d, Carver& scratch)
       : vectors(c, d.vectors, d.activation, scratch) {
-    vectors.gradient.dz =
-        scratch.take(d.vectors.count() * d.vectors.width, size_of(d.vectors.type));
+    vectors.want_dz(scratch.take(d.vectors.count() * d.vectors.width, size_of(d.vectors.type)));
   }
 };
 
@@ -88,11 +87,16 @@ std::unique_ptr<Kernel> dense_forward(Context& x, const Call& c, const DenseShap
   Carver saved(c.saved);
   const Weights weights(c, saved, c.param.size());
   const Product p = product_of(d, c, weights);
-  return kernel([s = x.stream, weights, product = Matmul(x, p), v = d.vectors, out = p.c,
-                 rest = p.relu ? Activation::none : d.activation] {
+  Matmul product(x, p);
+  const float* bias = d.bias && !product.finishes() ? c.param[1].as<float>() : nullptr;
+  const bool done = product.finishes() && (p.relu || d.activation == Activation::none);
+  const Activation rest = done ? Activation::none : d.activation;
+  const bool zeros = done && !d.bias && !d.vectors.steps.lengths;   // as the input has
+  return kernel([s = x.stream, weights, product = std::move(product), v = d.vectors, out = p.c, bias,
+                 rest, zeros] {
     weights.cast(s);
     product.run();
-    finish_vectors(s, v, out, nullptr, rest);
+    if (!zeros) finish_vectors(s, v, out, bias, rest);
   });
 }
 
@@ -101,7 +105,7 @@ std::unique_ptr<Kernel> dense_backward(Context& x, const Call& c, const DenseSha
   const Weights weights(c, saved, c.param.size());
   DenseBack back(c, d, scratch);
   if (d.bias) back.vectors.want_bias(x, c.d_param[1]);
-  const void* dz = back.vectors.gradient.dz;
+  const void* dz = back.vectors.dz;
   return kernel([s = x.stream, back = back.vectors,
                  weight = Matmul(x, weight_gradient(d, c, dz)),
                  input = c.d_in[0].data ? Matmul(x, input_gradient(d, c, weights, dz)) : Matmul()] {

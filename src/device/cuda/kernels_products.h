@@ -62,8 +62,8 @@ void windowed_weight_gradient(cudaStream_t s, const Windowed& v, const void* in,
 void windowed_input_gradient(cudaStream_t s, const Windowed& v, const void* weight,
                              const Gradient& d_in);
 
-// A recurrent layer. gates [rows, steps, sums, units]: the cell's sums with the input (and bias)
-// before a step, what backward reads after it; sums: biases_of(cell). before [rows, steps, units]:
+// A recurrent layer. gates [rows, steps, sums, units]: the cell's sums with the input before a step,
+// what backward reads after it; sums: biases_of(cell). before [rows, steps, units]:
 // the state before a step, zero where the step is not valid.
 struct Recurrence {
   DType type = DType::f32;      // of before, out, their gradients, d_gates
@@ -76,6 +76,7 @@ struct Recurrence {
   float* cells = nullptr;       // LSTM: [rows, steps, units]
   void* before = nullptr;
   void* out = nullptr;
+  const float* bias = nullptr;          // [gates, units], of the sums with the input
   const float* inner_bias = nullptr;    // GRU: b_hn
   const void* d_out = nullptr;
   void* d_gates = nullptr;      // as gates; zero where the step is not valid

@@ -88,18 +88,32 @@ Matmul::Matmul(Context& x, const Product& product)
       b_(product.b_t ? layout_of(product.in, product.n, product.k, product.ldb)
                      : layout_of(product.in, product.k, product.n, product.ldb)),
       c_(layout_of(product.out, product.m, product.n, product.ldc)) {
+  cublasStatus_t status = choose(x);
+  if (status != CUBLAS_STATUS_SUCCESS && (p_.bias || p_.relu)) {
+    finishes_ = false;
+    p_.bias = nullptr;
+    p_.relu = false;
+    descriptor_ = descriptor_of(x, p_);
+    status = choose(x);
+  }
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail(Exit::usage, "cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}] of {} into {}: "
+         "{}; use another precision",
+         p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
+}
+
+cublasStatus_t Matmul::choose(Context& x) {
   const PreferenceHandle preference = preference_of(x, p_);
   cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       x.blas, descriptor_.get(), b_.get(), a_.get(), c_.get(), c_.get(), preference.get(), 1,
       &result, &found);
-  if (status != CUBLAS_STATUS_SUCCESS || found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
-    fail(Exit::usage, "cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}] of {} into {}: "
-         "{}; use another precision",
-         p_.m, p_.k, p_.k, p_.n, name_of(p_.in), name_of(p_.out), cublasLtGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  if (found == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   algorithm_ = result.algo;
   workspace_ = result.workspaceSize;
+  return result.state;
 }
 
 void Matmul::run() const {

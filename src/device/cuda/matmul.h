@@ -30,14 +30,19 @@ class Matmul {
   Matmul() = default;           // nothing to do
   Matmul(Context& x, const Product& product);
   void run() const;
+  // Whether it adds the bias and takes the ReLU; else they are left to the caller.
+  bool finishes() const { return finishes_; }
 
  private:
+  cublasStatus_t choose(Context& x);
+
   const Context* x_ = nullptr;
   Product p_;
   MatmulDescriptor descriptor_;
   MatrixLayout a_, b_, c_;
   cublasLtMatmulAlgo_t algorithm_{};
   std::size_t workspace_ = 0;
+  bool finishes_ = true;
 };
 
 }  // namespace cohort::cuda

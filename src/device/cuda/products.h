@@ -55,6 +55,7 @@ struct Weights {
 struct BackOfVectors {
   Vectors vectors;
   VectorGradient gradient;
+  const void* dz = nullptr;     // for products to read
 
   BackOfVectors(const Call& c, const Vectors& v, Activation activation, Carver& scratch)
       : vectors(v) {
@@ -64,11 +65,19 @@ struct BackOfVectors {
     gradient.d_out = c.d_out[0].data;
     gradient.out = c.out[0].data;
   }
+  // Where dz would be d_out, which is zero in padding rows, that is taken in place of `memory`.
+  void want_dz(void* memory) {
+    const bool same = gradient.activation == Activation::none && !vectors.steps.lengths;
+    gradient.dz = same ? nullptr : memory;
+    dz = same ? gradient.d_out : memory;
+  }
   void want_bias(Context& x, const View& d_bias) {
     gradient.d_bias = d_bias.as<float>();
     gradient.counters = counters(x, gradient_counters(vectors));
   }
-  void run(cudaStream_t s) const { gradient_of_vectors(s, vectors, gradient); }
+  void run(cudaStream_t s) const {
+    if (gradient.dz || gradient.d_bias) gradient_of_vectors(s, vectors, gradient);
+  }
 };
 
 // dense.cpp. The dense layer's passes, for what else is one: convolutions of one place.

@@ -38,8 +38,8 @@ struct Memory {
     r.gates = saved.take<float>(l.vectors() * l.sums);
     r.cells = saved.take<float>(op.cell == Cell::lstm ? l.vectors() * l.units : 0);
     r.before = saved.take(l.vectors() * l.units, size_of(l.type));
-    const float* bias = c.param[2].as<float>();
-    r.inner_bias = l.gru && bias ? bias + 3 * l.units : nullptr;
+    r.bias = c.param[2].as<float>();
+    r.inner_bias = l.gru && r.bias ? r.bias + 3 * l.units : nullptr;
   }
   void add_gradients(const Layer& l, Carver& scratch) {
     r.d_gates = scratch.take(l.vectors() * l.sums, size_of(l.type));
@@ -74,7 +74,6 @@ Matmul input_product(Context& x, const Call& c, const Layer& l, const Memory& m)
   p.b = m.weights.data[0];
   p.c = m.r.gates;
   p.in = l.type;
-  p.bias = c.param[2].data;
   return Matmul(x, p);
 }
 

@@ -54,10 +54,10 @@ __device__ int longest_of(const Recurrence& r, i64 valid_rows) {
 
 // Sums of the block's rows with the input, for the thread's gate at step t.
 template <int group>
-__device__ void load_sums(const Recurrence& r, i32 t, int gate, float (&to)[group]) {
+__device__ void load_sums(const Recurrence& r, i32 t, int gate, float bias, float (&to)[group]) {
   for (int i = 0; i < group; ++i) {
     const i64 row = static_cast<i64>(blockIdx.x) * group + i;
-    to[i] = row < r.rows.rows ? r.gates[gates_at(r, row, t) + gate] : 0;
+    to[i] = row < r.rows.rows ? r.gates[gates_at(r, row, t) + gate] + bias : 0;
   }
 }
 
@@ -73,10 +73,11 @@ __global__ void __launch_bounds__(most_threads) small_kernel(Recurrence r, const
   float w[most], next[group] = {};
   for (int k = 0; k < most; ++k)
     w[k] = thread < gates && k < r.units ? w_hh[thread * r.units + k] : 0;
+  const float bias = thread < gates ? r.bias[thread] : 0;
   const float inner_bias = inner && thread < gates ? r.inner_bias[thread - 2 * r.units] : 0;
   float* all = reinterpret_cast<float*>(states);
   for (int k = thread; k < group * most; k += static_cast<int>(blockDim.x)) all[k] = 0;
-  if (thread < gates && longest > 0) load_sums<group>(r, 0, thread, next);
+  if (thread < gates && longest > 0) load_sums<group>(r, 0, thread, bias, next);
   float cell = 0, state = 0;
   __syncthreads();
   for (i32 t = 0; t < r.steps.capacity; ++t) {
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(most_threads) small_kernel(Recurrence r, const
       sums[i][thread] = inner ? next[i] : next[i] + sum;
       if (inner) sums[i][thread + r.units] = sum + inner_bias;
     }
-    if (thread < gates && t + 1 < longest) load_sums<group>(r, t + 1, thread, next);
+    if (thread < gates && t + 1 < longest) load_sums<group>(r, t + 1, thread, bias, next);
     __syncthreads();
     if (own.active && t >= own.valid)
       put_state(r, own.row, t, own.unit, own.valid, from_float<T>(0));

@@ -42,15 +42,27 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-// Columns of one tile, every split's part in its turn.
+// The sum of the lines' values, in the threads of the first line.
 template <int width>
-__device__ void add_parts(const Vectors& v, const VectorGradient& g, i64 column) {
-  if (threadIdx.y != 0) return;
-  for (int k = 0; k < width && column + k < v.width; ++k) {
-    float sum = 0;
-    for (unsigned part = 0; part < gridDim.y; ++part) sum += g.parts[part * v.width + column + k];
-    g.d_bias[column + k] += sum;
+__device__ void add_lines(float (*sums)[32 * width], float (&sum)[width]) {
+  for (int k = 0; k < width; ++k) sums[threadIdx.y][threadIdx.x * width + k] = sum[k];
+  __syncthreads();
+  for (int k = 0; k < width && threadIdx.y == 0; ++k) {
+    sum[k] = 0;
+    for (int line = 0; line < lines; ++line) sum[k] += sums[line][threadIdx.x * width + k];
   }
+}
+
+// Columns of one tile, over the parts of all splits.
+template <int width>
+__device__ void add_parts(const Vectors& v, const VectorGradient& g, i64 column,
+                          float (*sums)[32 * width]) {
+  float sum[width] = {};
+  for (unsigned part = threadIdx.y; column < v.width && part < gridDim.y; part += lines)
+    for (int k = 0; k < width; ++k) sum[k] += g.parts[part * v.width + column + k];
+  add_lines<width>(sums, sum);
+  for (int k = 0; k < width && threadIdx.y == 0 && column < v.width; ++k)
+    g.d_bias[column + k] += sum[k];
 }
 
 // Blocks of 32 packs by `lines` vectors; the grid is column tiles by splits of the vectors.
@@ -76,14 +88,30 @@ __global__ void __launch_bounds__(block_threads) gradient_kernel(Vectors v, Vect
     if (g.dz) put_pack(static_cast<T*>(g.dz), false, at, at + width, d);
   }
   if (!g.d_bias) return;
-  for (int k = 0; k < width; ++k) sums[threadIdx.y][threadIdx.x * width + k] = sum[k];
-  __syncthreads();
-  for (int k = 0; k < width && threadIdx.y == 0 && column < v.width; ++k) {
-    float total = 0;
-    for (int line = 0; line < lines; ++line) total += sums[line][threadIdx.x * width + k];
-    g.parts[blockIdx.y * v.width + column + k] = total;
+  add_lines<width>(sums, sum);
+  for (int k = 0; k < width && threadIdx.y == 0 && column < v.width; ++k)
+    g.parts[blockIdx.y * v.width + column + k] = sum[k];
+  if (last_block(g.counters + blockIdx.x, gridDim.y)) add_parts<width>(v, g, column, sums);
+}
+
+template <int width, class T>
+__device__ void load_floats(const T* from, float (&x)[width]) {
+  const auto pack = load_pack<width>(from, 0, width);
+  for (int k = 0; k < width; ++k) x[k] = to_float(pack.lane[k]);
+}
+
+template <int width, class T>
+__device__ void copy_stretch(float* values, T* copy, i64 first, i64 end, bool add_back) {
+  for (i64 i = first + first_index() * width; i < end; i += index_step() * width) {
+    float x[width];
+    if (add_back) {
+      load_floats(copy + i, x);
+      put_pack(values, true, i, i + width, x);
+    } else {
+      load_floats(values + i, x);
+      put_pack(copy, false, i, i + width, x);
+    }
   }
-  if (last_block(g.counters + blockIdx.x, gridDim.y)) add_parts<width>(v, g, column);
 }
 
 struct CopyTable {
@@ -95,19 +123,25 @@ __global__ void __launch_bounds__(block_threads)
   for (int p = 0; p < count; ++p) {
     const ParameterCopy& part = table.part[p];
     T* copy = static_cast<T*>(part.copy);
-    for (i64 i = first_index(); i < part.count; i += index_step()) {
-      if (add_back)
-        part.values[i] += to_float(copy[i]);
-      else
-        copy[i] = from_float<T>(part.values[i]);
-    }
+    const auto at = reinterpret_cast<std::uintptr_t>(part.values) |
+                    reinterpret_cast<std::uintptr_t>(copy);
+    // Stretches of weight spaces begin anywhere.
+    const i64 whole = at % 16 == 0 ? part.count / 4 * 4 : 0;
+    copy_stretch<4>(part.values, copy, 0, whole, add_back);
+    copy_stretch<1>(part.values, copy, whole, part.count, add_back);
   }
 }
 
+constexpr int add_width = 4;
+
 template <class To, class From>
 __global__ void __launch_bounds__(block_threads) add_kernel(To* to, const From* from, i64 count) {
-  for (i64 i = first_index(); i < count; i += index_step())
-    to[i] = from_float<To>(to_float(to[i]) + to_float(from[i]));
+  for (i64 i = first_index() * add_width; i < count; i += index_step() * add_width) {
+    const auto pack = load_pack<add_width>(from, i, count);
+    float x[add_width];
+    for (int k = 0; k < add_width; ++k) x[k] = to_float(pack.lane[k]);
+    put_pack(to, true, i, count, x);
+  }
 }
 
 int widest(DType type, i64 width) {
@@ -133,7 +167,7 @@ void copy(cudaStream_t s, DType type, const ParameterCopy* parts, int count, boo
     most = parts[p].count > most ? parts[p].count : most;
   }
   with_type(type, [&](auto zero) {
-    launch(s, copy_kernel<decltype(zero)>, blocks_for(most, block_threads), block_threads, 0, table,
+    launch(s, copy_kernel<decltype(zero)>, blocks_for((most + 3) / 4, block_threads), block_threads, 0, table,
            count, add_back);
   });
 }
@@ -176,8 +210,8 @@ void add_values(cudaStream_t s, DType to_type, void* to, DType from_type, const 
     with_type(from_type, [&](auto b) {
       using To = decltype(a);
       using From = decltype(b);
-      launch(s, add_kernel<To, From>, blocks_for(count, block_threads), block_threads, 0,
-             static_cast<To*>(to), static_cast<const From*>(from), count);
+      launch(s, add_kernel<To, From>, blocks_for((count + add_width - 1) / add_width, block_threads),
+             block_threads, 0, static_cast<To*>(to), static_cast<const From*>(from), count);
     });
   });
 }
