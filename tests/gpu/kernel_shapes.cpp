@@ -73,6 +73,9 @@ void add_pools(std::vector<OpCase>& all) {
   steps.name = "over_time_shrunk";
   steps.shrink = 3;
   all.push_back(of(steps, 9, 8));
+  OpCase rows{"over_time_rows", MaxOverTime{}, {{3, 2}}, {2}, {}};   // more than blocks
+  rows.lengths = ragged(1100, 3);
+  all.push_back(of(rows, 1100, 1090));
 }
 
 void add_pointwise(std::vector<OpCase>& all) {

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "exec.h"
+#include "race.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -13,8 +14,8 @@ namespace ctx = boost::context::detail;
 
 namespace {
 constexpr std::size_t kPage = 4096;
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kStackBytes = 512 * 1024;
+#if defined(__SANITIZE_ADDRESS__) || defined(HG_TSAN)
+constexpr std::size_t kStackBytes = 512 * 1024;  // reports are made on them
 #else
 constexpr std::size_t kStackBytes = 128 * 1024;
 #endif
@@ -57,6 +58,7 @@ Fiber* new_fiber(Entry entry) {
   mprotect(stack, kPage, PROT_NONE);  // an overflow faults
   fiber->stack = static_cast<char*>(stack) + kPage;
   fiber->stack_bytes = kStackBytes;
+  race_stack(fiber->stack, kStackBytes);
   // Tops at the same place of a page would all compete for the same lines of the caches.
   static thread_local unsigned made = 0;
   const std::size_t shift = made++ % 64 * 576;
