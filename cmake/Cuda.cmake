@@ -196,6 +196,17 @@ if(NOT missing AND NOT COHORT_CUDA STREQUAL "off")
   cohort_enable_cuda()
 endif()
 
+# cuDNN asks for libcublas by name: the one that belongs to our libcublasLt must be there first, as two
+# versions do not work together.
+if(COHORT_CUBLASLT_LIBRARY)
+  get_filename_component(folder ${COHORT_CUBLASLT_LIBRARY} DIRECTORY)
+  find_library(COHORT_CUBLAS_LIBRARY NAMES cublas libcublas.so.${cuda_major} PATHS ${folder}
+               NO_DEFAULT_PATH)
+  if(COHORT_CUBLAS_LIBRARY)
+    list(APPEND libraries "-Wl,--push-state,--no-as-needed,${COHORT_CUBLAS_LIBRARY},--pop-state")
+  endif()
+endif()
+
 add_library(cohort_cuda_headers INTERFACE)
 target_include_directories(cohort_cuda_headers SYSTEM INTERFACE ${COHORT_CUDA_INCLUDE_DIR})
 add_library(cohort_cuda_libraries INTERFACE)
