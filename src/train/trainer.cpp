@@ -119,11 +119,28 @@ bool Trainer::is_edge(i64 steps) const {
   return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0);
 }
 
+namespace {
+
+// What is lost in a step is told with the step.
+template <class Work>
+auto in_step(i64 step, Work work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    if (e.exit_code() != Exit::lost) throw;
+    fail(Exit::lost, "step {}: {}", step, e.what());
+  }
+}
+
+}  // namespace
+
 void Trainer::begin_step(Feed& feed) {
   const FeedItem item = feed.next();
   const double rate = learning_rate_at(session.experiment.optimizer, given, total);
   const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
-  plan->begin(item.batch, item.sparse, {asked}, reducer.get(), rate);
+  in_step(given + 1, [&] {
+    plan->begin(item.batch, item.sparse, {asked}, reducer.get(), rate);
+  });
   Ledger rows(static_cast<i64>(ledger.lines().size()));
   rows.add(item.batch);
   begun.push_back(std::move(rows));
@@ -131,7 +148,7 @@ void Trainer::begin_step(Feed& feed) {
 }
 
 StepResult Trainer::finish_step() {
-  const StepResult result = plan->finish(reducer.get());
+  const StepResult result = in_step(step + 1, [&] { return plan->finish(reducer.get()); });
   account(begun.front(), result);
   begun.pop_front();
   ++step;
