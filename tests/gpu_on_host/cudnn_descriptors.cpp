@@ -205,6 +205,9 @@ cudnnStatus_t get(const Descriptor& d, cudnnBackendAttributeName_t name,
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
       if (d.type != CUDNN_BACKEND_ENGINE_DESCRIPTOR || type != CUDNN_TYPE_NUMERICAL_NOTE) break;
       return query.answer(notes_of(Engine(d.engine)));
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
+      if (d.type != CUDNN_BACKEND_ENGINE_DESCRIPTOR || type != CUDNN_TYPE_BEHAVIOR_NOTE) break;
+      return query.answer(std::vector<cudnnBackendBehaviorNote_t>{});
     case CUDNN_ATTR_ENGINE_GLOBAL_INDEX:
       if (d.type != CUDNN_BACKEND_ENGINE_DESCRIPTOR || type != CUDNN_TYPE_INT64) break;
       return query.answer(std::vector<std::int64_t>{d.engine});

@@ -211,12 +211,12 @@ struct WeightGradient {
   DnnGraph graph;
   DType type;
 };
-// Sums leave as float32 where cuDNN can.
+// Sums leave as float32 where cuDNN has kernels for that.
 WeightGradient weight_gradient(Context& x, const Call& c, const Conv& v, const Back& back) {
   Operands o{c.in[0].data, back.d_weight, back.d_map(), DType::f32};
   if (v.type != DType::f32) {
     DnnGraph graph = graph_of(x, v, ConvolutionPass::weight, o);
-    if (graph.build()) return {std::move(graph), DType::f32};
+    if (graph.build(true)) return {std::move(graph), DType::f32};
     o.out = v.type;
   }
   return {plain(x, v, ConvolutionPass::weight, o), o.out};

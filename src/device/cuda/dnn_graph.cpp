@@ -151,8 +151,9 @@ void DnnGraph::pointwise(cudnnPointwiseMode_t mode, int x, int b, int y) {
   operations_.push_back(operation);
 }
 
-bool DnnGraph::build() {
-  std::shared_ptr<DnnPlan>& known = x_->dnn_plans[key_];
+bool DnnGraph::build(bool ready) {
+  ready_ = ready;
+  std::shared_ptr<DnnPlan>& known = x_->dnn_plans[key_ + (ready ? "ready" : "")];
   if (!known) {
     choose_plan();
     known = made_;
@@ -191,6 +192,15 @@ bool DnnGraph::try_heuristics(cudnnBackendDescriptor_t graph, cudnnBackendHeurMo
                      [&](cudnnBackendDescriptor_t config) { return try_config(config); });
 }
 
+bool DnnGraph::is_compiled_first(cudnnBackendDescriptor_t engine) const {
+  cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+  i64 count = 0;
+  check(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                 CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &count, notes),
+        "cudnnBackendGetAttribute");
+  return std::find(notes, notes + count, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != notes + count;
+}
+
 bool DnnGraph::is_acceptable(cudnnBackendDescriptor_t config) {
   const cudnnBackendDescriptor_t engine = make(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
   cudnnBackendDescriptor_t to_fill = engine;
@@ -203,6 +213,7 @@ bool DnnGraph::is_acceptable(cudnnBackendDescriptor_t config) {
                                  CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count,
                                  notes),
         "cudnnBackendGetAttribute");
+  if (ready_ && is_compiled_first(engine)) return false;
   const bool exact = x_->precision == Precision::f32 && !reduced_;
   return std::none_of(notes, notes + count, [&](cudnnBackendNumericalNote_t note) {
     if (note == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return true;
@@ -214,7 +225,7 @@ bool DnnGraph::is_acceptable(cudnnBackendDescriptor_t config) {
 
 bool DnnGraph::try_config(cudnnBackendDescriptor_t config) {
   if (!is_acceptable(config)) {
-    made_->why = "only engines of another precision, or whose sums have no order";
+    made_->why = "only engines of another precision, whose sums have no order, or to be compiled";
     return false;
   }
   const cudnnBackendDescriptor_t plan = make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);

@@ -30,9 +30,9 @@ class DnnGraph {
   // y = mode(x, b); b < 0: one operand.
   void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
   // Takes the first engine of the heuristics that adds in one order, keeps to the precision and
-  // fits in the workspace; for equal graphs only once, as it takes long. False: there is none; why()
-  // tells.
-  bool build();
+  // fits in the workspace; for equal graphs only once, as it takes long. `ready`: of those that need
+  // not be compiled. False: there is none; why() tells.
+  bool build(bool ready = false);
   const std::string& why() const { return made_->why; }
   void run() const;
 
@@ -43,10 +43,12 @@ class DnnGraph {
   bool try_heuristics(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode);
   bool try_config(cudnnBackendDescriptor_t config);
   bool is_acceptable(cudnnBackendDescriptor_t config);
+  bool is_compiled_first(cudnnBackendDescriptor_t engine) const;
   void bind_pack();
 
   Context* x_;
   bool reduced_ = false;        // some tensor is bf16 or f16
+  bool ready_ = false;
   std::string key_;             // tells graphs apart, but for where their data is
   std::shared_ptr<DnnPlan> made_ = std::make_shared<DnnPlan>();
   std::vector<cudnnBackendDescriptor_t> tensors_, operations_;
