@@ -41,7 +41,8 @@ struct Met {
 
 constexpr int steps_of_line = 4, steps_of_tile = lines * steps_of_line;
 
-// Looks at the filters from `from` on, one a thread; returns the number of those found.
+// Looks at the filters from `from` on, one a thread; returns the number of those found. May be called
+// again at once: `counts` was read before its last barrier, `met` is written after its first.
 template <class T>
 __device__ int find_windows(const Windowed& v, i64 row, i64 from, i64 tile, Met* met, int* counts) {
   const int thread = static_cast<int>(threadIdx.y * 32 + threadIdx.x);
@@ -52,7 +53,6 @@ __device__ int find_windows(const Windowed& v, i64 row, i64 from, i64 tile, Met*
       mine.first >= 0 && mine.first < tile + steps_of_tile && mine.first + v.width > tile;
   if (meets) mine.d = to_float(static_cast<const T*>(v.dz)[row * v.filters + filter]);
   const unsigned lanes = __ballot_sync(all_lanes, meets);
-  __syncthreads();   // what was found before is no longer read
   if (threadIdx.x == 0) counts[threadIdx.y] = __popc(lanes);
   __syncthreads();
   int at = __popc(lanes & ((1u << threadIdx.x) - 1)), found = 0;
