@@ -219,7 +219,8 @@ bool DnnGraph::is_acceptable(cudnnBackendDescriptor_t config) {
     if (note == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return true;
     if (note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION) return true;
     if (note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) return true;
-    return exact && note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    return exact && (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note == CUDNN_NUMERICAL_NOTE_FFT ||
+                     note == CUDNN_NUMERICAL_NOTE_WINOGRAD);
   });
 }
 
