@@ -210,9 +210,7 @@ std::vector<StepCost> Plan::Impl::costs() const {
 }
 
 Launches Plan::Impl::launches() {
-  const auto work = [this] { give(slots[0], {true, true, config.train}, nullptr); };
-  if (device.records()) work();   // as in run_pass; without rows nothing is changed
-  return device.record(work)->launches();
+  return device.record([this] { give(slots[0], {true, true, config.train}, nullptr); })->launches();
 }
 
 Plan::Memory Plan::Impl::memory() const {
