@@ -59,11 +59,12 @@ train behavior-rnn both 2 --parity 3
 says "equal up to rounding"
 
 # Jobs that cannot run say so before the first step.
+MORE=
 refused() {
   local wanted=$1
   shift
   expect 2 "$@" "$COHORT" train toys/behavior-rnn.yaml data.shards="$SET/behavior" runs="$RUNS" \
-    name=refused device.kind=cuda $SMALL
+    name=refused device.kind=cuda $SMALL $MORE
   says "$wanted"
   [ ! -s "$RUNS/refused/metrics.jsonl" ] || die "a step ran before: $wanted"
   rm -rf "$RUNS/refused"
@@ -71,6 +72,9 @@ refused() {
 refused "has no GPU: check nvidia-smi" env HG_DEVICES=0
 refused "device.share_gpu: true" env HG_DEVICES=1 "$MPIEXEC" -n 2
 refused "train.global_batch" env HG_MEMORY_MIB=64
+MORE=train.global_batch=20000
+refused "lower train.global_batch or raise train.accumulate" env HG_MEMORY_MIB=200
+MORE=
 refused "none.so: there is no module for GPUs" env COHORT_CUDA_MODULE=none.so
 HG_DEVICES=1 train behavior-rnn shared 1
 expect 0 env HG_DEVICES=1 "$MPIEXEC" -n 2 "$COHORT" train toys/behavior-rnn.yaml device.share_gpu=true \
