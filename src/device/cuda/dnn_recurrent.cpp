@@ -28,7 +28,7 @@ cudnnDataType_t number(DType type) {
   return type == DType::f16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT;
 }
 cudnnMathType_t math_of(const Context& x, DType type) {
-  if (type != DType::f32) return CUDNN_TENSOR_OP_MATH;
+  if (type == DType::f16) return CUDNN_TENSOR_OP_MATH;
   return x.precision == Precision::f32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
 }
 cudnnRNNMode_t mode_of(Cell cell) {
