@@ -93,7 +93,8 @@ architecture() {
 }
 
 build_all() {
-  local options=(-DCMAKE_BUILD_TYPE=Release -DCOHORT_BUILD_TESTS=ON)
+  # What a compiler of that machine warns of is not what was asked.
+  local options=(-DCMAKE_BUILD_TYPE=Release -DCOHORT_BUILD_TESTS=ON -DCOHORT_WERROR=OFF)
   local targets=(cohort cohort_cuda gpu_tests)
   if [ $ON_HOST = yes ]; then
     targets=(cohort cohort_cuda_on_host test_cuda_on_host nccl_mpi_check_on_host)
