@@ -19,6 +19,11 @@ find_package(PNG REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n data)
 if(COHORT_BUILD_TESTS)
-  find_package(GTest REQUIRED CONFIG)
+  find_package(GTest QUIET CONFIG)
+  if(NOT GTest_FOUND AND EXISTS /usr/src/googletest/CMakeLists.txt)  # Debian's sources alone
+    add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+  elseif(NOT GTest_FOUND)
+    find_package(GTest REQUIRED CONFIG)  # says what was looked for
+  endif()
   find_package(Python3 COMPONENTS Interpreter)
 endif()
