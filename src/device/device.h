@@ -103,9 +103,10 @@ struct NormCall {
   View out;
 };
 
-// What a recording gives to the device each time.
+// What a recording gives to the device each time, and the device memory that it takes.
 struct Launches {
   i64 kernels = 0, copies = 0, zeros = 0, others = 0;
+  i64 bytes = 0;
 };
 
 class Kernel {

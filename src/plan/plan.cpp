@@ -74,6 +74,17 @@ std::vector<double> Plan::target(i64 rows) const {
   return impl_->read_value(impl_->graph.target, rows);
 }
 
+std::string Plan::recordings() const {
+  i64 kernels = 0, bytes = 0;
+  for (const auto& [key, kernel] : impl_->recorded) {
+    kernels = std::max(kernels, kernel->launches().kernels);
+    bytes += kernel->launches().bytes;
+  }
+  if (impl_->recorded.empty()) return "";
+  return fmt::format("{} recordings of passes, at most {} kernels each, {}",
+                     impl_->recorded.size(), kernels, human_bytes(bytes));
+}
+
 Plan::Memory Plan::memory() const { return impl_->memory(); }
 
 std::vector<StepCost> Plan::costs() const { return impl_->costs(); }

@@ -180,6 +180,8 @@ bool Trainer::out_of_patience() const {
 void Trainer::finish(Exit outcome) {
   ranks.barrier();
   if (ranks.rank() != 0) return;
+  const std::string recordings = plan->recordings();
+  if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
   if (outcome == Exit::stopped)
     log::info("stopped on request at step {} with a checkpoint; --resume goes on", step);

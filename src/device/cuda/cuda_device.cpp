@@ -215,9 +215,14 @@ class CudaDevice final : public Device {
     }
     check(cudaStreamEndCapture(compute_.get(), &graph), "cudaStreamEndCapture");
     const CapturedGraph captured(graph);
+    Launches launches = launches_of(graph);
+    const i64 before = free_bytes();
     cudaGraphExec_t exec = nullptr;
     check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
-    return std::make_unique<GraphKernel>(compute_.get(), GraphExec(exec), launches_of(graph));
+    GraphExec owned(exec);
+    check(cudaGraphUpload(exec, compute_.get()), "cudaGraphUpload");
+    launches.bytes = std::max<i64>(0, before - free_bytes());
+    return std::make_unique<GraphKernel>(compute_.get(), std::move(owned), launches);
   }
   // A sixteenth, an eighth, ... of the capacity: five recordings at most for each table.
   i64 rows_treated(i64 active, i64 capacity) const override {
@@ -266,6 +271,11 @@ class CudaDevice final : public Device {
     context_.blas = blas;
     context_.dnn = dnn;
     context_.workspace = allocate(context_.workspace_bytes);
+  }
+  static i64 free_bytes() {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return static_cast<i64>(free);
   }
   void finish() { check(cudaStreamSynchronize(compute_.get()), "cudaStreamSynchronize"); }
 
