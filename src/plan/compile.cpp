@@ -52,7 +52,8 @@ void Plan::Impl::lay_out_staging() {
   const std::vector<i64> ids = sparse_inputs(graph);
   for (std::size_t t = 0; config.train && t < state.tables.size(); ++t) {
     const Input& input = graph.inputs[static_cast<std::size_t>(ids[t])];
-    s.slots.push_back(place(config.rows * count(input.shape) * 4));
+    s.ids.push_back(config.rows * count(input.shape));
+    s.slots.push_back(place(s.ids.back() * 4));
     s.rows.push_back(place(state.tables[t].capacity * 4));
   }
   s.fixed_bytes = s.bytes;

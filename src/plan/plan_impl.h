@@ -30,6 +30,7 @@ struct Staging {
   i64 scalars = 0, word = 0, active = 0, row_id = 0, position = 0;
   std::vector<i64> lengths;   // per input; -1: not ragged
   std::vector<i64> slots, rows;   // per table
+  std::vector<i64> ids;       // per table: ids of a pass, a number and no offset
   i64 fixed_bytes = 0;
   std::vector<i64> data;      // per input
   i64 bytes = 0;

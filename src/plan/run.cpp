@@ -43,12 +43,10 @@ void Plan::Impl::fill(char* host, const StepArguments& arguments, i64 micro) {
 
 void Plan::Impl::fill_sparse(char* host, const std::vector<SparseRows>& sparse, i64 micro) {
   COHORT_CHECK(sparse.size() == state.tables.size(), "one SparseRows per sparse table");
-  const std::vector<i64> ids = sparse_inputs(graph);
   for (std::size_t t = 0; t < state.tables.size(); ++t) {
     TableState& table = state.tables[t];
-    const Input& input = graph.inputs[static_cast<std::size_t>(ids[t])];
     const i64 have = static_cast<i64>(sparse[t].slots.size());
-    const i64 per_pass = config.rows * count(input.shape);
+    const i64 per_pass = staging.ids[t];
     const i64 take = std::clamp<i64>(have - micro * per_pass, 0, per_pass);
     put(host + staging.slots[t], sparse[t].slots.data() + micro * per_pass, take * 4);
     table.active = static_cast<i64>(sparse[t].rows.size());

@@ -34,7 +34,8 @@ struct Side {
     for (const TableState& table : state.tables)
       if (table.param == param) view.shape[0] = table.active;
     std::vector<double> values = read(view);
-    for (double& v : values) v /= state.read_decision().loss_scale;
+    const double scale = state.read_decision().loss_scale;   // once: it waits for the device
+    for (double& v : values) v /= scale;
     return values;
   }
 

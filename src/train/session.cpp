@@ -29,10 +29,11 @@ std::string agree_isa(Communicator& ranks, const std::string& wanted) {
   return isa_order[static_cast<std::size_t>(level)];
 }
 
-std::unique_ptr<Device> make_cuda_device(World& world, const DeviceConfig& config) {
+std::unique_ptr<Device> make_cuda_device(Session& session) {
+  const DeviceConfig& config = session.experiment.device;
   const CudaModule& module = cuda_module();
   CudaOptions options;
-  options.index = choose_gpu(world, module.gpus(), config.share_gpu);
+  options.index = session.gpu = choose_gpu(*session.world, module.gpus(), config.share_gpu);
   options.precision = config.precision;
   options.graph = config.graph;
   return module.make_device(options);
@@ -50,10 +51,11 @@ std::unique_ptr<Device> make_session_cpu(World& world, const DeviceConfig& confi
 
 namespace {
 
-std::unique_ptr<Device> make_device(World& world, const DeviceConfig& config) {
+std::unique_ptr<Device> make_device(Session& session) {
+  const DeviceConfig& config = session.experiment.device;
   if (config.kind == "reference") return make_reference_device();
-  if (config.kind == "cuda") return make_cuda_device(world, config);
-  return make_session_cpu(world, config);
+  if (config.kind == "cuda") return make_cuda_device(session);
+  return make_session_cpu(*session.world, config);
 }
 
 std::string graph_text(const Graph& graph) {
@@ -89,7 +91,7 @@ Session open_session(World& world, Experiment experiment) {
   check_optimizer(s.experiment.optimizer, *s.graph);
   check_metrics(metric_spec(s));
   check_watched(s);
-  s.device = make_device(world, s.experiment.device);
+  s.device = make_device(s);
   agree(world.communicator(), {{"graph", graph_text(*s.graph)},
                                {"shard set", s.shards->fingerprint()},
                                {"device", s.device->describe()}});
@@ -142,14 +144,11 @@ std::unique_ptr<Reducer> make_reducer(const Session& session, const std::vector<
 }
 
 std::string placement(const Session& session, const Plan::Memory& planned) {
-  const DeviceConfig& config = session.experiment.device;
   std::string text = host_name();
-  if (config.kind == "cuda") {
+  if (session.gpu >= 0) {
     const CudaModule& module = cuda_module();
-    const std::vector<Gpu> gpus = module.gpus();
-    const int index = choose_gpu(*session.world, gpus, config.share_gpu);
-    const Gpu& gpu = gpus.at(static_cast<std::size_t>(index));
-    text += fmt::format(", GPU {} {} ({}), {}, {} free", index, gpu.name, gpu.pci,
+    const Gpu gpu = module.gpus().at(static_cast<std::size_t>(session.gpu));
+    text += fmt::format(", GPU {} {} ({}), {}, {} free", session.gpu, gpu.name, gpu.pci,
                         module.versions(), human_bytes(module.free_memory(*session.device)));
   }
   text += fmt::format(", plan {}", human_bytes(planned.params + planned.grads + planned.slots +

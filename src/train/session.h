@@ -20,6 +20,7 @@ struct Session {
   std::unique_ptr<Graph> graph;      // fused; plans keep a reference
   std::unique_ptr<Device> device;
   World* world = nullptr;
+  int gpu = -1;                      // CudaOptions::index of this rank; -1: another kind of device
   Communicator& ranks() const { return world->communicator(); }
 };
 

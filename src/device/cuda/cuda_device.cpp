@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/text.h"
+#include "device/cuda/gpus.h"
 #include "device/cuda/memory.h"
 
 namespace cohort::cuda {
@@ -216,12 +217,12 @@ class CudaDevice final : public Device {
     check(cudaStreamEndCapture(compute_.get(), &graph), "cudaStreamEndCapture");
     const CapturedGraph captured(graph);
     Launches launches = launches_of(graph);
-    const i64 before = free_bytes();
+    const i64 before = free_memory(*this);
     cudaGraphExec_t exec = nullptr;
     check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
     GraphExec owned(exec);
     check(cudaGraphUpload(exec, compute_.get()), "cudaGraphUpload");
-    launches.bytes = std::max<i64>(0, before - free_bytes());
+    launches.bytes = std::max<i64>(0, before - free_memory(*this));
     return std::make_unique<GraphKernel>(compute_.get(), std::move(owned), launches);
   }
   // A sixteenth, an eighth, ... of the capacity: five recordings at most for each table.
@@ -271,11 +272,6 @@ class CudaDevice final : public Device {
     context_.blas = blas;
     context_.dnn = dnn;
     context_.workspace = allocate(context_.workspace_bytes);
-  }
-  static i64 free_bytes() {
-    std::size_t free = 0, total = 0;
-    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return static_cast<i64>(free);
   }
   void finish() { check(cudaStreamSynchronize(compute_.get()), "cudaStreamSynchronize"); }
 
