@@ -12,10 +12,23 @@ void bind_run_control(Binder& b, TrainConfig& c) {
         "Stop after this many evaluations without a better value; 0: never.");
   b.key("early_stop_metric", c.early_stop_metric, any(),
         "What best and early stopping watch: one of metrics; empty: the first.");
-  b.key("checkpoint_every_steps", c.checkpoint_every_steps, at_least(0),
-        "Steps between checkpoints; 0: at the end of every epoch.");
-  b.key("keep_last", c.keep_last, at_least(1), "Newest checkpoints kept beside the best one.");
   b.key("log_every_steps", c.log_every_steps, at_least(1), "Steps between lines of metrics.jsonl.");
+}
+
+void bind_failures(Binder& b, TrainConfig& c) {
+  b.key("nonfinite_limit", c.nonfinite_limit, at_least(1),
+        "Steps in a row that are not finite before nonfinite_action.");
+  b.key("nonfinite_action", c.nonfinite_action, one_of({"stop", "rollback"}),
+        "stop: exit 6; rollback: go on from the newest good checkpoint at a lower learning rate.");
+  b.key("rollback_rate", c.rollback_rate, between(0.0, 1.0),
+        "Factor on the learning rate after each rollback.");
+  b.key("most_rollbacks", c.most_rollbacks, at_least(0), "Rollbacks of a run before it stops.");
+  b.key("step_timeout_s", c.step_timeout_s, at_least(0),
+        "Seconds until a step that is not done ends the job, naming the rank; 0: never.");
+  b.key("blame_every_s", c.blame_every_s, at_least(0),
+        "Seconds between looks for a slow rank or link; 0: never.");
+  b.key("compare_every_steps", c.compare_every_steps, at_least(0),
+        "Steps between comparisons of the ranks' weights by checksum; 0: never.");
 }
 
 }  // namespace
@@ -27,6 +40,9 @@ void bind(Binder& b, DataConfig& c) {
   b.key("window", c.window, at_least(1), "Blocks shuffled together inside a lane.");
   b.key("threads", c.threads, between(1, 256), "Reader threads of a rank.");
   b.key("ahead", c.ahead, between(1, 1024), "Batches read ahead.");
+  b.key("stage_dir", c.stage_dir, any(),
+        "Folder on a local disk that shards are copied to, once a host; empty: read in place.");
+  b.key("stage_gib", c.stage_gib, at_least(0), "Most GiB that stage_dir may hold; 0: what is free.");
 }
 
 void bind(Binder& b, TrainConfig& c) {
@@ -39,7 +55,29 @@ void bind(Binder& b, TrainConfig& c) {
         "Passes that a step's rows are split into: less memory, the same result.");
   b.key("seed", c.seed, any(), "Of initial weights, the order of rows and dropout.");
   bind_run_control(b, c);
+  bind_failures(b, c);
   b.key("bucket_mib", c.bucket_mib, between(1, 1024), "MiB of a gradient bucket.");
+}
+
+void bind(Binder& b, InitConfig& c) {
+  b.key("from", c.from, any(),
+        "Run folder or checkpoint whose weights training begins with; empty: weights from the seed.");
+  b.key("load", c.load, any(), "Patterns (*, ?) of the parameters taken from there.");
+  b.key("fresh", c.fresh, any(), "Patterns of parameters left to the seed: a new head.");
+  b.key("freeze", c.freeze, any(), "Patterns of parameters that training does not change.");
+}
+
+void bind(Binder& b, CheckpointConfig& c) {
+  b.key("every_steps", c.every_steps, at_least(0),
+        "Steps between checkpoints; 0: at the end of every epoch.");
+  b.key("every_minutes", c.every_minutes, at_least(0.0),
+        "Minutes between checkpoints, besides; 0: by steps alone.");
+  b.key("keep_last", c.keep_last, at_least(1), "Newest checkpoints kept.");
+  b.key("keep_best", c.keep_best, at_least(0), "Best checkpoints kept, by early_stop_metric.");
+  b.key("keep_every_hours", c.keep_every_hours, at_least(0.0),
+        "Of the others, one is kept for every so many hours; 0: none.");
+  b.key("retries", c.retries, at_least(0), "Times that a failed write is tried again.");
+  b.key("second", c.second, any(), "Folder for checkpoints that the run's folder does not take.");
 }
 
 void bind(Binder& b, DeviceConfig& c) {
@@ -68,6 +106,8 @@ void bind(Binder& b, Experiment& c) {
   b.group("model", c.model, "Inputs, layers and loss.");
   b.group("optimizer", c.optimizer, "The update rule and its schedule.");
   b.group("train", c.train, "The loop.");
+  b.group("init", c.init, "Weights to begin with.");
+  b.group("checkpoint", c.checkpoint, "When checkpoints are written, and which are kept.");
   b.group("device", c.device, "What a rank computes on.");
   b.group("eval", c.eval, "Evaluation.");
   b.key("metrics", c.metrics, any(), "Metrics of evaluations; empty: all that the loss allows.");

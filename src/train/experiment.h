@@ -21,6 +21,8 @@ struct DataConfig {
   i64 window = 4;                // w: block pieces shuffled together
   i64 threads = 1;               // reader threads of a rank
   i64 ahead = 3;                 // batches read ahead
+  std::string stage_dir;         // local folder that shards are copied to, once a host; empty: none
+  i64 stage_gib = 0;             // most that stage_dir may hold; 0: what the disk has
 };
 
 struct TrainConfig {
@@ -33,10 +35,34 @@ struct TrainConfig {
   i64 eval_every_epochs = 1;     // 0: never
   i64 early_stop_patience = 0;   // evaluations without a better value; 0: never stop early
   std::string early_stop_metric; // one of `metrics`; empty: the first
-  i64 checkpoint_every_steps = 0;   // 0: at the end of epochs
-  i64 keep_last = 2;             // checkpoints kept beside the best
+  i64 nonfinite_limit = 10;      // steps in a row that are not finite before nonfinite_action
+  std::string nonfinite_action = "stop";   // stop, rollback
+  double rollback_rate = 0.5;    // factor on the learning rate after each rollback
+  i64 most_rollbacks = 3;
+  i64 step_timeout_s = 600;      // a step not done in this time ends the job; 0: never
+  i64 blame_every_s = 30;        // window over which a slow rank is looked for; 0: never
+  i64 compare_every_steps = 500; // replicas are compared by checksum; 0: never
   i64 log_every_steps = 50;
   i64 bucket_mib = 4;            // gradient bucket
+};
+
+// When checkpoints are written, and which are kept.
+struct CheckpointConfig {
+  i64 every_steps = 0;           // 0: at the end of epochs
+  double every_minutes = 10;     // by rank 0's clock, besides; 0: never
+  i64 keep_last = 2;
+  i64 keep_best = 1;
+  double keep_every_hours = 0;   // of the rest, one for every so many hours; 0: none
+  i64 retries = 3;               // of a write that failed, with back-off
+  std::string second;            // folder used where `runs` cannot be written
+};
+
+// Weights to begin with that another run has trained. Not a resume: step, optimizer and rows begin anew.
+struct InitConfig {
+  std::string from;              // run folder (its newest valid checkpoint) or checkpoint; empty: the seed
+  std::vector<std::string> load = {"*"};   // patterns of parameter names to take
+  std::vector<std::string> fresh;          // of those, patterns to leave to the seed (a new head)
+  std::vector<std::string> freeze;         // patterns of parameters that training does not change
 };
 
 // What a rank computes on.
@@ -62,6 +88,8 @@ struct Experiment {
   ModelConfig model;
   OptimizerConfig optimizer;
   TrainConfig train;
+  InitConfig init;
+  CheckpointConfig checkpoint;
   DeviceConfig device;
   EvalConfig eval;
   std::vector<std::string> metrics;   // see plan/metrics.h; empty: all that the loss allows
@@ -77,6 +105,8 @@ struct Experiment {
 
 void bind(Binder& b, DataConfig& c);
 void bind(Binder& b, TrainConfig& c);
+void bind(Binder& b, InitConfig& c);
+void bind(Binder& b, CheckpointConfig& c);
 void bind(Binder& b, DeviceConfig& c);
 void bind(Binder& b, EvalConfig& c);
 void bind(Binder& b, Experiment& c);

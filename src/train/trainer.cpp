@@ -16,7 +16,6 @@ namespace cohort {
 namespace {
 
 std::atomic<bool> stop_requested{false};
-constexpr i64 most_bad_steps = 10;   // in a row, before the run is given up
 
 }  // namespace
 
@@ -98,14 +97,14 @@ Exit Trainer::loop() {
     while (step < given && (given - step > plan->ahead() || is_edge(given))) {
       const StepResult result = finish_step();
       report(result, feed.waited_seconds(), progress);
-      if (result.requests.at(0) > 0) outcome = Exit::stopped;
+      if (result.requests.at(Requests::stop) > 0) outcome = Exit::stopped;
     }
     if (outcome == Exit::stopped)
       while (step < given) report(finish_step(), feed.waited_seconds(), progress);
     if (step < given) continue;
     const bool epoch_done = step % steps_per_epoch == 0;
     if (epoch_done) end_epoch();
-    const i64 every = session.experiment.train.checkpoint_every_steps;
+    const i64 every = session.experiment.checkpoint.every_steps;
     const bool due = (every > 0 ? step % every == 0 : epoch_done) || step == best_step;
     if (due || step == total || outcome == Exit::stopped || stopped_early) checkpoint();
   }
@@ -115,7 +114,7 @@ Exit Trainer::loop() {
 
 // Whether state is read after this many steps, by the config alone: an evaluation or a checkpoint.
 bool Trainer::is_edge(i64 steps) const {
-  const i64 every = session.experiment.train.checkpoint_every_steps;
+  const i64 every = session.experiment.checkpoint.every_steps;
   return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0);
 }
 
@@ -138,8 +137,10 @@ void Trainer::begin_step(Feed& feed) {
   const FeedItem item = feed.next();
   const double rate = learning_rate_at(session.experiment.optimizer, given, total);
   const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
+  std::vector<double> requests(Requests::count, 0);
+  requests[Requests::stop] = asked;
   in_step(given + 1, [&] {
-    plan->begin(item.batch, item.sparse, {asked}, reducer.get(), rate);
+    plan->begin(item.batch, item.sparse, requests, reducer.get(), rate);
   });
   Ledger rows(static_cast<i64>(ledger.lines().size()));
   rows.add(item.batch);
@@ -175,7 +176,7 @@ void Trainer::account(const Ledger& rows, const StepResult& result) {
   }
   log::warn("step {}: loss {} or gradient norm {} is not finite; the step is skipped on all ranks",
             step + 1, result.loss, result.grad_norm);
-  if (++bad_steps >= most_bad_steps)
+  if (++bad_steps >= session.experiment.train.nonfinite_limit)
     fail(Exit::nonfinite, "step {}: {} steps in a row were not finite; lower the learning rate or "
          "set optimizer.clip_norm, then resume from the newest checkpoint", step + 1, bad_steps);
 }

@@ -19,6 +19,11 @@ namespace cohort {
 
 double unix_time();   // seconds since 1970
 
+// What a rank asks for in a step's control word; the sum over ranks is known to all after the step.
+struct Requests {
+  enum : std::size_t { stop, save, written, failed, count };   // at most five
+};
+
 struct Trainer {
   Trainer(World& world, const Experiment& experiment, RunMode mode);
   void begin();

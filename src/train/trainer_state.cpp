@@ -104,7 +104,7 @@ void Trainer::checkpoint() {
     try {
       save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), host.views,
                       saved, [&] { return run.still_newest(); });
-      prune(files, run.checkpoints(), session.experiment.train.keep_last, best_step);
+      prune(files, run.checkpoints(), session.experiment.checkpoint.keep_last, best_step);
     } catch (const Error& e) {
       fail(Exit::storage, "step {}: checkpoint: {}", step, e.what());
     }

@@ -29,7 +29,7 @@ expect 2 "$COHORT" train missing.yaml
 says "missing.yaml"
 [ ! -e "$RUNS/typo" ] || die "a refused config left a run folder"
 
-expect 0 "$COHORT" train "$CONFIG" $(options first) train.checkpoint_every_steps=20
+expect 0 "$COHORT" train "$CONFIG" $(options first) checkpoint.every_steps=20
 expect 2 "$COHORT" train "$CONFIG" $(options first)
 says "--resume"
 expect 0 "$COHORT" train "$CONFIG" $(options first) --new
@@ -47,7 +47,7 @@ says "train.parquet"
 newest=$(ls -d "$RUNS"/first/checkpoints/step-* | tail -n 1)
 flip "$newest/tensors.safetensors"
 expect 4 "$COHORT" verify "$newest"
-expect 0 "$COHORT" train "$CONFIG" $(options first) train.checkpoint_every_steps=20 --resume
+expect 0 "$COHORT" train "$CONFIG" $(options first) checkpoint.every_steps=20 --resume
 says "skipped the checkpoint $newest"
 says "resumed from"
 expect 0 "$COHORT" verify "$newest"
@@ -67,7 +67,7 @@ expect 0 "$COHORT" verify "$SET/behavior"
 
 # A rank is killed: the job ends and the message names the rank.
 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options lost) train.epochs=100000 \
-  train.checkpoint_every_steps=20 >"$LOG" 2>&1 &
+  checkpoint.every_steps=20 >"$LOG" 2>&1 &
 job=$!
 wait_for_step lost 20
 victim=$(ranks | tail -n 1)

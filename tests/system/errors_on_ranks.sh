@@ -66,7 +66,7 @@ on_ranks 3 2 train
 
 # Rank 0 can write no checkpoint any more: every rank ends with what it says.
 timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \
-  train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
+  checkpoint.every_steps=5 >"$LOG" 2>&1 &
 job=$!
 wait_for_step storage 5
 until mv "$RUNS/storage/checkpoints" "$RUNS/storage/moved" && : >"$RUNS/storage/checkpoints"; do
@@ -89,7 +89,7 @@ alone() {
   done
   rm -rf "$CODES" && mkdir "$CODES"
   timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n "$n" bash "$WORK/rank.sh" "$COHORT" train "$CONFIG" \
-    $(options "$name") data.shards=set train.epochs=100000 train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
+    $(options "$name") data.shards=set train.epochs=100000 checkpoint.every_steps=5 >"$LOG" 2>&1 &
   job=$!
   wait_for_step "$name" 5
   for r in "$PER_RANK/$rank"/set/train-*.h5; do

@@ -6,7 +6,7 @@
 
 few_rows behavior recommend sentiment
 toys
-TWO="train.epochs=2 train.checkpoint_every_steps=1 train.keep_last=100"
+TWO="train.epochs=2 checkpoint.every_steps=1 checkpoint.keep_last=100"
 
 # go_on RUN NAME CONFIG DEVICE: a run that has but the first half of the checkpoints of RUN, resumed.
 go_on() {
@@ -83,7 +83,7 @@ near shared-2 shared 1e-4
 
 # A rank that is killed ends the others, who name it.
 $(on_gpus 3) "$COHORT" train toys/behavior-rnn.yaml data.shards="$SET/behavior" runs="$RUNS" \
-  name=killed device.kind=cuda $SMALL train.epochs=100000 train.checkpoint_every_steps=5 >"$LOG" 2>&1 &
+  name=killed device.kind=cuda $SMALL train.epochs=100000 checkpoint.every_steps=5 >"$LOG" 2>&1 &
 job=$!
 wait_for_step killed 5
 began=$SECONDS

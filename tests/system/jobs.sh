@@ -53,7 +53,7 @@ says "validation/mse"
 
 # The best evaluation has a checkpoint, also where no other one is due.
 expect 0 "$COHORT" train "$CONFIGS/behavior-rnn.yaml" $(train_options behavior) name=seldom \
-  train.epochs=4 train.checkpoint_every_steps=100000 optimizer.learning_rate=0.05
+  train.epochs=4 checkpoint.every_steps=100000 optimizer.learning_rate=0.05
 expect 0 "$COHORT" inspect "$RUNS/seldom" --json
 best=$(tr -d '\n ' <"$LOG" | sed -n 's/.*"validation\/mse":{"best":[^,]*,"best_step":\([0-9]*\).*/\1/p')
 [ -n "$best" ] || die "no best step of seldom"

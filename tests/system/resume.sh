@@ -6,7 +6,7 @@
 CONFIG=$CONFIGS/sentiment-cnn.yaml
 options() {
   echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
-    train.checkpoint_every_steps=9
+    checkpoint.every_steps=9
 }
 last_step() { ls -d "$RUNS/$1"/checkpoints/step-* | tail -n 1 | sed 's/.*-//'; }
 

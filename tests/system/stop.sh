@@ -8,7 +8,7 @@ start() {
   local run=$1
   shift
   "$@" "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" data.shards="$SET/sentiment" runs="$RUNS" \
-    name="$run" train.epochs=500 device.threads=1 train.checkpoint_every_steps=9 >"$LOG" 2>&1 &
+    name="$run" train.epochs=500 device.threads=1 checkpoint.every_steps=9 >"$LOG" 2>&1 &
   job=$!
   wait_for_step "$run" 9
 }

@@ -75,7 +75,7 @@ TEST(TrainOnThreads, TheSameRowsWhateverTheRanks) {
     const std::string name = std::to_string(ranks);
     const std::vector<Exit> exits = train_on(
         ranks, folder, name,
-        {"train.epochs=2", "train.checkpoint_every_steps=4", "data.threads=2", "train.accumulate=2"});
+        {"train.epochs=2", "checkpoint.every_steps=4", "data.threads=2", "train.accumulate=2"});
     EXPECT_EQ(exits, std::vector<Exit>(static_cast<std::size_t>(ranks), Exit::done));
   }
   const auto ledger = [&](const char* run) {
@@ -95,7 +95,7 @@ TEST(TrainOnThreads, ASignalStopsAllRanks) {
   });
   const std::vector<Exit> exits = train_on(
       2, folder, "stopped",
-      {"train.epochs=100000", "train.eval_every_epochs=0", "train.checkpoint_every_steps=2"});
+      {"train.epochs=100000", "train.eval_every_epochs=0", "checkpoint.every_steps=2"});
   sender.join();
   EXPECT_EQ(exits, std::vector<Exit>(2, Exit::stopped));
 }
