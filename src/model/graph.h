@@ -41,6 +41,7 @@ struct Param {
   bool decay = true;         // weight decay applies (not to biases and batch norm)
   bool sparse = false;       // row-sparse embedding table
   bool running = false;      // running statistics: no gradient, updated by the optimizer's rule
+  bool frozen = false;       // training leaves it as it is: no update, no decay, no part in norms
 };
 
 struct Node {

@@ -42,7 +42,8 @@ void check_optimizer(const OptimizerConfig& config, const Graph& graph) {
   if (config.weight_decay == 0) return;
   for (const Node& node : graph.nodes) {
     for (i64 p : node.params) {
-      if (graph.params[static_cast<std::size_t>(p)].sparse)
+      const Param& param = graph.params[static_cast<std::size_t>(p)];
+      if (param.sparse && !param.frozen)
         fail(Exit::usage, "{}: layer '{}' is a sparse embedding: expected optimizer.weight_decay 0, "
              "got {}; set sparse: false on the layer or remove the decay", node.place, node.name,
              config.weight_decay);

@@ -22,16 +22,24 @@ double batch_norm_momentum(const Graph& graph, i64 param) {
 void Plan::Impl::cut_buckets() {
   const i64 width = size_of(device.real());
   const auto& segments = state.layout().segments();
+  std::vector<bool> frozen(segments.size());
+  for (std::size_t p = 0; p < graph.params.size(); ++p)
+    if (const i64 s = state.segment_of(static_cast<i64>(p)); s >= 0)
+      frozen[static_cast<std::size_t>(s)] = graph.params[p].frozen;
   i64 begin = 0;
+  bool trained = false;   // something of the bucket
   for (std::size_t s = 0; s < segments.size(); ++s) {
+    trained = trained || !frozen[s];
     const i64 end = s + 1 < segments.size() ? segments[s + 1].offset : state.layout().size();
     if ((end - begin) * width < config.bucket_bytes && s + 1 < segments.size()) continue;
     Bucket bucket;
     bucket.range = View{state.grads.as<char>() + begin * width, device.real(), {end - begin}};
-    buckets.push_back(bucket);
+    if (trained) buckets.push_back(bucket);
     begin = end;
+    trained = false;
   }
   for (std::size_t t = 0; t < state.tables.size(); ++t) {
+    if (graph.params[static_cast<std::size_t>(state.tables[t].param)].frozen) continue;
     Bucket bucket;
     bucket.table = static_cast<i64>(t);
     buckets.push_back(bucket);
@@ -80,7 +88,7 @@ void Plan::Impl::compile_update() {
   for (std::size_t p = 0; p < graph.params.size(); ++p) {
     const Param& param = graph.params[p];
     const i64 s = state.segment_of(static_cast<i64>(p));
-    if (s < 0) continue;
+    if (s < 0 || param.frozen) continue;
     const Segment& segment = state.layout().segments()[static_cast<std::size_t>(s)];
     OptimizerSegment entry{segment.offset, segment.count(), 0, param.running};
     if (param.running) entry.decay = batch_norm_momentum(graph, static_cast<i64>(p));
@@ -90,12 +98,14 @@ void Plan::Impl::compile_update() {
   if (!dense.segments.empty()) updates.push_back(device.compile(dense));
   const i64* active = reinterpret_cast<const i64*>(fixed + staging.active);
   for (TableState& table : state.tables) {
+    const i64* table_active = active++;
+    if (graph.params[static_cast<std::size_t>(table.param)].frozen) continue;
     rows.param = table.weight;
     rows.grad = table.grad;
     rows.slot0 = table.slot0;
     rows.slot1 = table.slot1;
     rows.rows = table.rows;
-    rows.active = active++;
+    rows.active = table_active;
     updates.push_back(device.compile(rows));
   }
   compile_norms();
@@ -111,11 +121,16 @@ void Plan::Impl::compile_norms() {
   };
   NormCall dense;
   for (std::size_t p = 0; p < graph.params.size(); ++p)
-    if (state.segment_of(static_cast<i64>(p)) >= 0 && !graph.params[p].running)
+    if (state.segment_of(static_cast<i64>(p)) >= 0 && !graph.params[p].running &&
+        !graph.params[p].frozen)
       dense.ranges.push_back(state.grad(static_cast<i64>(p)));
   if (!dense.ranges.empty()) add(dense);
   const i64* active = reinterpret_cast<const i64*>(fixed + staging.active);
-  for (TableState& table : state.tables) add({{table.grad}, active++, {}});
+  for (TableState& table : state.tables) {
+    const i64* table_active = active++;
+    if (!graph.params[static_cast<std::size_t>(table.param)].frozen)
+      add({{table.grad}, table_active, {}});
+  }
   DecideCall call;
   call.word = reinterpret_cast<const double*>(fixed + staging.word);
   call.squares = squares.as<double>();

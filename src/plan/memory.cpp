@@ -16,7 +16,8 @@ void find_gradients(const Graph& graph, MemoryMap& map) {
   Flags reached(graph.values.size(), 0);   // a gradient arrives here from the loss
   for (const Node& node : graph.nodes) {
     bool trainable = std::any_of(node.params.begin(), node.params.end(), [&](i64 p) {
-      return !graph.params[static_cast<std::size_t>(p)].running;
+      const Param& param = graph.params[static_cast<std::size_t>(p)];
+      return !param.running && !param.frozen;
     });
     for (i64 v : node.in) trainable |= map.needs_gradient[static_cast<std::size_t>(v)] != 0;
     if (std::holds_alternative<Ingest>(node.op)) trainable = false;
@@ -28,7 +29,10 @@ void find_gradients(const Graph& graph, MemoryMap& map) {
     for (i64 v : node.out) run |= reached[static_cast<std::size_t>(v)] != 0;
     bool wanted = false;
     for (i64 v : node.in) wanted |= map.needs_gradient[static_cast<std::size_t>(v)] != 0;
-    const bool own = !node.params.empty() && !std::holds_alternative<Ingest>(node.op);
+    const bool own = !std::holds_alternative<Ingest>(node.op) &&
+                     std::any_of(node.params.begin(), node.params.end(), [&](i64 p) {
+                       return !graph.params[static_cast<std::size_t>(p)].frozen;
+                     });
     if (!run || !(wanted || own)) continue;
     map.runs_backward[static_cast<std::size_t>(i)] = 1;
     for (i64 v : node.in)

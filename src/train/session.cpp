@@ -11,6 +11,7 @@
 #include "model/build.h"
 #include "model/fuse.h"
 #include "store/files.h"
+#include "train/warm_start.h"
 
 namespace cohort {
 namespace {
@@ -88,6 +89,7 @@ Session open_session(World& world, Experiment experiment) {
   s.shards = ShardSet::open(folder);
   s.graph = std::make_unique<Graph>(
       fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
+  freeze_parameters(*s.graph, s.experiment.init);
   check_optimizer(s.experiment.optimizer, *s.graph);
   check_metrics(metric_spec(s));
   check_watched(s);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "train/trainer_impl.h"
+#include "train/warm_start.h"
 
 namespace cohort {
 namespace {
@@ -68,7 +69,10 @@ void Trainer::begin() {
   facts.ranks = ranks.size();
   facts.seed = e.train.seed;
   state->initialise(e.train.seed);
-  resume();
+  if (!resume())
+    warm_start(files, session, *state);
+  else if (ranks.rank() == 0 && !e.init.from.empty())
+    log::info("init.from ({}) is not read again: the run goes on from its own checkpoint", e.init.from);
   given = step;
   on_rank_0(ranks, [&] {
     run.write_config(e.text());

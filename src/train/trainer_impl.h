@@ -40,7 +40,7 @@ struct Trainer {
   void report(const StepResult& result, double waited, Progress& progress);
   bool is_edge(i64 steps) const;
   // trainer_state.cpp
-  void resume();
+  bool resume();   // whether there was a checkpoint
   void check_resumable(const nlohmann::json& saved) const;
   void checkpoint();
   nlohmann::json state_json() const;

@@ -24,13 +24,13 @@ void Trainer::check_resumable(const nlohmann::json& saved) const {
                 "not bit for bit", key, saved.at(key).dump(), now.at(key).dump());
 }
 
-void Trainer::resume() {
+bool Trainer::resume() {
   std::optional<LoadedCheckpoint> loaded;
   const std::string path = on_rank_0(ranks, [&] {
     loaded = load_newest(files, run.checkpoints());
     return loaded ? loaded->path : "";
   });
-  if (path.empty()) return;
+  if (path.empty()) return false;
   if (ranks.rank() != 0) loaded = load_checkpoint(files, path);
   const nlohmann::json& saved = loaded->state();
   check_resumable(saved);
@@ -53,6 +53,7 @@ void Trainer::resume() {
     ledger_from_json(saved.at("ledger"), ledger);
     log::info("resumed from {} at step {}", path, step);
   }
+  return true;
 }
 
 nlohmann::json Trainer::state_json() const {
