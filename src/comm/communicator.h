@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/status.h"
 #include "tensor/tensor.h"
 
 namespace cohort {
@@ -23,6 +24,8 @@ class Communicator {
   // Bytes of every rank, in rank order (sizes may differ).
   virtual std::vector<std::string> all_gather(const std::string& mine) = 0;
   virtual void barrier() = 0;
+  // Between two ranks, which both call it: each gets the other's bytes. Not for one rank alone.
+  virtual void exchange(const void* mine, void* theirs, i64 bytes, int peer) = 0;
   // A channel of its own, for another thread: collective.
   virtual std::unique_ptr<Communicator> duplicate() = 0;
   // Ends every rank of the job with this exit code.
@@ -33,6 +36,16 @@ std::unique_ptr<Communicator> make_solo();
 // Runs body(communicator) on `ranks` threads; rethrows the first rank's error after all have ended
 // (a failing rank wakes the others with Error(Exit::lost)).
 void run_as_threads(int ranks, const std::function<void(Communicator&)>& body);
+
+// How ranks watch each other: comm/watchdog.h. Seconds.
+struct WatchConfig {
+  double step_timeout = 0;      // a step not done in this time ends the job; 0: never
+  double blame_every = 0;       // window over which a slow rank or link is looked for; 0: never
+  double beat_every = 1;
+  // Instead of a message and Exit::lost (`told`: by rank 0), and of a warning: for tests.
+  std::function<void(const std::string& text, bool told)> end;
+  std::function<void(const std::string& text)> say;
+};
 
 // The job this process belongs to: MPI under a launcher, solo otherwise. Owns MPI_Init/Finalize.
 class World {
@@ -46,6 +59,12 @@ class World {
   // 0's code, and a rank's message is written unless it is rank 0's. Where some do not, they may
   // wait for this rank: it writes its message and ends them all with its code.
   virtual int give_up(int exit_code, const std::string& message) = 0;
+  // What this rank does, for the others to know.
+  Status& status() { return status_; }
+  // From here on steps are expected; the same on every rank.
+  virtual void watch(const WatchConfig&) {}
+ private:
+  Status status_;
 };
 std::unique_ptr<World> join_world(int* argc, char*** argv);
 // This process's rank by the launcher's variables alone, before MPI starts; 0 without a launcher.

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "comm/watched.h"
 #include "comm/watchdog.h"
 
 namespace cohort {
@@ -118,6 +119,16 @@ class MpiRank final : public Communicator {
 
   void barrier() override { check(MPI_Barrier(comm_), "MPI_Barrier"); }
 
+  void exchange(const void* mine, void* theirs, i64 bytes, int peer) override {
+    for (i64 begin = 0; begin == 0 || begin < bytes; begin += kChunk) {
+      const int part = static_cast<int>(std::min(kChunk, bytes - begin));
+      check(MPI_Sendrecv(static_cast<const u8*>(mine) + begin, part, MPI_BYTE, peer, 0,
+                         static_cast<u8*>(theirs) + begin, part, MPI_BYTE, peer, 0, comm_,
+                         MPI_STATUS_IGNORE),
+            "MPI_Sendrecv");
+    }
+  }
+
   std::unique_ptr<Communicator> duplicate() override {
     MPI_Comm copy = MPI_COMM_NULL;
     check(MPI_Comm_dup(comm_, &copy), "MPI_Comm_dup");
@@ -153,7 +164,7 @@ class MpiWorld final : public World {
     }
     MPI_Comm copy = MPI_COMM_NULL, node = MPI_COMM_NULL;
     check(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
-    communicator_ = std::make_unique<MpiRank>(copy);
+    communicator_ = watch_waits(std::make_unique<MpiRank>(copy), status());
     check(MPI_Comm_dup(copy, &errors_), "MPI_Comm_dup");
     check(MPI_Comm_split_type(copy, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
           "MPI_Comm_split_type");
@@ -161,7 +172,7 @@ class MpiWorld final : public World {
     local_rank_ = local.rank();
     local_size_ = local.size();
     kind_ = library_name();
-    watchdog_ = std::make_unique<Watchdog>(*communicator_);
+    watchdog_ = std::make_unique<Watchdog>(*communicator_, status());
   }
   ~MpiWorld() override {
     watchdog_.reset();  // says goodbye
@@ -173,6 +184,7 @@ class MpiWorld final : public World {
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
   std::string kind() const override { return kind_; }
+  void watch(const WatchConfig& config) override { watchdog_->watch(config); }
 
   int give_up(int exit_code, const std::string& message) override {
     const int rank = communicator_->rank();

@@ -1,6 +1,7 @@
 // A world of one rank: every collective is a no-op.
 #include <cstdlib>
 
+#include "base/error.h"
 #include "comm/communicator.h"
 
 namespace cohort {
@@ -14,6 +15,9 @@ class Solo final : public Communicator {
   void broadcast(void*, i64, int) override {}
   std::vector<std::string> all_gather(const std::string& mine) override { return {mine}; }
   void barrier() override {}
+  void exchange(const void*, void*, i64, int peer) override {
+    broken(__FILE__, __LINE__, "exchange with rank " + std::to_string(peer) + " of one rank");
+  }
   std::unique_ptr<Communicator> duplicate() override { return make_solo(); }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
 };

@@ -24,13 +24,19 @@ struct Fate {
 struct Shared {
   Shared(int ranks, std::shared_ptr<Fate> fate_in)
       : size(ranks), fate(std::move(fate_in)), buffers(static_cast<std::size_t>(ranks)),
-        texts(static_cast<std::size_t>(ranks)) {}
+        texts(static_cast<std::size_t>(ranks)), posts(static_cast<std::size_t>(ranks)) {}
   int size;
   std::shared_ptr<Fate> fate;
   int arrived = 0;
   u64 round = 0;
   std::vector<void*> buffers;
   std::vector<const std::string*> texts;
+  struct Post {  // what a rank offers to another in exchange()
+    int to = -1;
+    const void* data = nullptr;
+    bool taken = false;
+  };
+  std::vector<Post> posts;  // by rank
   std::vector<u8> result;
   std::shared_ptr<Shared> child;  // the channel being duplicated
 
@@ -129,6 +135,25 @@ class ThreadRank final : public Communicator {
   }
 
   void barrier() override { shared_->meet(); }
+
+  void exchange(const void* mine, void* theirs, i64 bytes, int peer) override {
+    Shared& s = *shared_;
+    std::unique_lock lock(s.fate->mutex);
+    Shared::Post& here = s.posts[index()];
+    Shared::Post& there = s.posts.at(static_cast<std::size_t>(peer));
+    const auto wait = [&](auto&& ready) {
+      s.fate->changed.wait(lock, [&] { return ready() || s.fate->failed_rank >= 0; });
+      if (!ready()) s.check();
+    };
+    here = {peer, mine, false};
+    s.fate->changed.notify_all();
+    wait([&] { return there.to == rank_ && !there.taken; });
+    if (bytes > 0) std::memcpy(theirs, there.data, static_cast<std::size_t>(bytes));
+    there.taken = true;
+    s.fate->changed.notify_all();
+    wait([&] { return here.taken; });
+    here = {};
+  }
 
   std::unique_ptr<Communicator> duplicate() override {
     Shared& s = *shared_;

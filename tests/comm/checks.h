@@ -23,6 +23,22 @@ void check_reduce(Communicator& c, DType type, i64 n) {
   }
 }
 
+// Every pair, twice, so that a round of one pair may meet the end of another.
+inline void check_exchange(Communicator& c) {
+  for (int a = 0; a < c.size(); ++a) {
+    for (int b = a + 1; b < c.size(); ++b) {
+      for (i64 n : {0, 1, 1000}) {
+        if (c.rank() != a && c.rank() != b) continue;
+        const std::vector<i64> mine(static_cast<std::size_t>(n), 100 + c.rank());
+        std::vector<i64> theirs(mine.size(), -1);
+        const int peer = c.rank() == a ? b : a;
+        c.exchange(mine.data(), theirs.data(), n * 8, peer);
+        for (i64 value : theirs) COHORT_CHECK(value == 100 + peer, "exchange");
+      }
+    }
+  }
+}
+
 inline void check_collectives(Communicator& c) {
   for (i64 n : {0, 1, 3, 1001}) {
     check_reduce<float>(c, DType::f32, n);
@@ -37,6 +53,7 @@ inline void check_collectives(Communicator& c) {
   const auto all = c.all_gather(std::string(static_cast<std::size_t>(c.rank()), 'x'));
   COHORT_CHECK(all.size() == static_cast<std::size_t>(c.size()), "all_gather count");
   for (std::size_t r = 0; r < all.size(); ++r) COHORT_CHECK(all[r].size() == r, "all_gather");
+  check_exchange(c);
   auto copy = c.duplicate();
   check_reduce<float>(*copy, DType::f32, 7);
   c.barrier();
