@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "comm/communicator.h"
 #include "comm/mpi.h"
+#include "comm/watchdog.h"
 
 namespace cohort {
 namespace {
@@ -21,9 +22,11 @@ class SoloWorld final : public World {
     log::error("{}", message);
     return exit_code;
   }
+  void watch(const WatchConfig& config) override { watchdog_.watch(config); }
 
  private:
   std::unique_ptr<Communicator> solo_ = make_solo();
+  Watchdog watchdog_{*solo_, status()};
 };
 
 // A launcher's world size, 0 where it does not state one, -1 without a launcher. A Slurm batch

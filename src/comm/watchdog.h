@@ -1,8 +1,13 @@
-// Notices a lost rank without MPI: every rank holds a TCP connection to rank 0, which the kernel
-// closes when the process dies; keepalive covers a dead host or link within about 20 s. The others
-// write which rank is gone (rank, host, pid) and end with Exit::lost.
+// Notices a rank that is lost, hangs or is slow, without MPI: every rank's watchdog thread tells
+// rank 0 over TCP once a second what the rank is doing (comm/status.h), and rank 0 answers.
+//
+// A process that ends is noticed at once, a dead host or link within about 20 s, and a step that is
+// not done in time after step_timeout: one message names the rank, and all end with Exit::lost.
+// A rank or link that is merely slow is named in a warning.
 #pragma once
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "comm/communicator.h"
 
@@ -10,10 +15,12 @@ namespace cohort {
 
 class Watchdog {
  public:
-  // Collective. Exit::lost where the connections cannot be made.
-  explicit Watchdog(Communicator& world);
+  // Collective. Exit::lost where the connections cannot be made. `status` outlives the watchdog.
+  Watchdog(Communicator& world, Status& status);
   // Says goodbye: leaving later than this is no loss.
   ~Watchdog();
+  // From here on steps are expected; the same on every rank.
+  void watch(const WatchConfig& config);
   // This rank is about to end the job with MPI_Abort: no rank is to call that a loss. Ranks that it
   // does not reach within seconds end by themselves, with the same code.
   void announce_abort(int exit_code);

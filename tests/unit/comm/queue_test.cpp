@@ -59,7 +59,8 @@ TEST(Watchdog, RanksMayLeaveInAnyOrder) {
   for (int round = 0; round < 3; ++round) {
     for (int last = 0; last < 4; ++last) {
       run_as_threads(4, [&](Communicator& c) {
-        Watchdog watchdog(c);
+        Status status;
+        Watchdog watchdog(c, status);
         // All but one leave at once; nobody takes that for a loss, which would end this process.
         if (c.rank() == last) {
           for (int i = 0; i < 200; ++i) std::this_thread::yield();

@@ -1,0 +1,70 @@
+// What a rank does at the moment and where its seconds went. The threads of training publish it,
+// the watchdog tells it to rank 0 once a second. Every call takes well under a microsecond.
+#pragma once
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/types.h"
+
+namespace cohort {
+
+// What the main thread is in. Only `rows` and `compute` are work whose seconds tell a slow rank:
+// `device` also holds what a GPU waits for others, the rest is uneven by design.
+enum class Phase : u8 { start, rows, compute, device, evaluation, checkpoint, end };
+
+// One look at a rank. Seconds of work and waiting are sums since the start.
+struct Beat {
+  i64 step = 0;             // done
+  Phase phase = Phase::start;
+  bool waiting = false;     // for other ranks
+  i64 bucket = 0;           // collectives given away in this step
+  double idle = 0;          // seconds since a step was done or a long phase began or ended
+  double compute = 0, reading = 0, waited = 0;
+  std::string file;         // read now, or most of the time since the last look; may be empty
+  double open_read = 0;     // seconds that the oldest read has been under way; 0: none is
+  double file_seconds = 0;  // that `file` took since the last look
+  std::string device;
+};
+
+// "step 41, reading train-003.h5 for 12 s": what comes after a rank's name.
+std::string describe(const Beat& beat);
+// Whether this phase may take longer than a step.
+bool is_long(Phase phase);
+
+class Status {
+ public:
+  Status();
+  void set_device(const std::string& text);
+  // Of the main thread.
+  void enter(Phase phase);
+  void done(i64 step);
+  void bucket_given();
+  void wait_begins();       // for other ranks; not nested
+  void wait_ends();
+  // Of the thread that prepares rows: while the main thread waits for it, this is waiting, too.
+  void rows_wait(bool waits);
+  // Of any thread: a read of a file, from begin to end.
+  i64 read_begins(const std::string& file);
+  void read_ends(i64 read);
+  double busy_seconds() const;   // compute and reading
+
+  Beat look();              // of the watchdog alone
+
+ private:
+  struct Read { i64 number; std::string file; double since; };
+  void account() const;     // adds the time since the last change to where it belongs
+  void progress();
+
+  mutable std::mutex mutex_;
+  mutable Beat now_;
+  mutable double changed_;
+  double progressed_;
+  bool main_waits_ = false, rows_wait_ = false;
+  i64 reads_ = 0;
+  std::vector<Read> open_;
+  std::vector<std::pair<std::string, double>> files_;   // seconds since the last look
+};
+
+}  // namespace cohort
