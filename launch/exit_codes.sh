@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Sourced by the launchers: what an exit code of mpirun or srun means in the codes of docs/operations.md.
+
+# What launchers say when it was a daemon, a link or a host that failed and not the program.
+LOST_PATTERN='ORTE has lost|ORTE was unable|ORTE daemon|orted|PRTE|lost communication|unable to reach|'
+LOST_PATTERN+='No route to host|Connection (refused|reset|timed out)|HYDU_sock|proxy:.*assert|'
+LOST_PATTERN+='NODE FAILURE|Node failure|task launch failed|Unable to confirm allocation|on signal 9'
+REFUSED_PATTERN='not enough slots|could not find an executable|Unrecognized option|'
+REFUSED_PATTERN+='more processes than|unrecognized argument|No such file or directory'
+
+# our_exit_code RAW [NOTES] [ASKED]: prints our code for RAW. NOTES: a file with the last words of the
+# launcher. ASKED=1: somebody asked the job to stop.
+our_exit_code() {
+  local raw=$1 notes=${2:-} asked=${3:-0}
+  case $raw in
+    0 | 2 | 3 | 4 | 5 | 6 | 75) echo "$raw" ;;
+    # SIGUSR1 came before the program waited for it: it can be started again.
+    138 | 10) [ "$asked" = 1 ] && echo 75 || echo 5 ;;
+    # Killed (also by the kernel, for memory), a broken pipe, a daemon that is gone; MPICH: 9, 15.
+    137 | 143 | 141 | 205 | 213 | 9 | 15 | 13) echo 5 ;;
+    126 | 127) echo 2 ;;
+    1 | 255)
+      if [ -n "$notes" ] && grep -qsE "$REFUSED_PATTERN" "$notes"; then
+        echo 2
+      elif [ -n "$notes" ] && grep -qsE "$LOST_PATTERN" "$notes"; then
+        echo 5
+      else
+        echo 1
+      fi
+      ;;
+    *) echo 1 ;;
+  esac
+}
+
+# The first error line of NOTES, without its time: what failed, in words.
+first_error() {
+  grep -sm 1 -E '^[^ ]+Z error' "$1" | sed -E 's/^[^ ]+Z error( rank [0-9]+ [^ ]+)?: //' ||
+    true
+}
