@@ -5,7 +5,7 @@
 LOST_PATTERN='ORTE has lost|ORTE was unable|ORTE daemon|orted|PRTE|lost communication|unable to reach|'
 LOST_PATTERN+='No route to host|Connection (refused|reset|timed out)|HYDU_sock|proxy:.*assert|'
 LOST_PATTERN+='NODE FAILURE|Node failure|task launch failed|Unable to confirm allocation|on signal 9'
-REFUSED_PATTERN='not enough slots|could not find an executable|Unrecognized option|'
+REFUSED_PATTERN='not enough slots|listed multiple times|could not find an executable|Unrecognized option|'
 REFUSED_PATTERN+='more processes than|unrecognized argument|No such file or directory'
 
 # our_exit_code RAW [NOTES] [ASKED]: prints our code for RAW. NOTES: a file with the last words of the
