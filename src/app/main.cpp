@@ -5,10 +5,12 @@
 #include <optional>
 
 #include "app/bench.h"
+#include "app/child.h"
 #include "app/commands.h"
 #include "app/compare.h"
 #include "app/inspect.h"
 #include "app/stop_signals.h"
+#include "app/sweep.h"
 #include "app/verify.h"
 #include "base/build.h"
 #include "base/error.h"
@@ -61,6 +63,8 @@ struct Options {
   VerifyOptions verify;
   CompareOptions compare;
   BenchOptions bench;
+  SweepOptions sweep;
+  i64 parent = 0;                       // of become
 };
 
 void add_overrides(CLI::App* verb, std::vector<std::string>& overrides) {
@@ -133,6 +137,29 @@ void add_bench(CLI::App& app, Options& o, Job& job) {
   bench->callback([&] { job = [&o] { return run_bench(o.bench); }; });
 }
 
+void add_sweep(CLI::App& app, Options& o, Job& job) {
+  CLI::App* sweep = app.add_subcommand("sweep", "many trainings: a grid or a random search over keys");
+  sweep->footer("Example: cohort sweep configs/sweeps/behavior-rnn.yaml --parallel 2");
+  sweep->add_option("file", o.sweep.file, "sweep (YAML)")->required();
+  add_overrides(sweep, o.sweep.overrides);
+  sweep->add_option("--parallel", o.sweep.parallel, "trials at a time; default: the file's")
+      ->check(CLI::Range(1, 10000));
+  sweep->add_flag("--slurm", o.sweep.slurm, "submit the open trials as a Slurm job array");
+  sweep->add_option("--task", o.sweep.task, "one trial alone, by number: a task of that array")
+      ->check(CLI::Range(i64{0}, most_trials - 1));
+  sweep->add_flag("--report", o.sweep.report, "run nothing; tell what there is");
+  sweep->add_flag("--new", o.sweep.another, "a new folder beside an existing one");
+  sweep->add_flag("--retry", o.sweep.retry, "run failed trials again");
+  sweep->add_flag("--json", o.sweep.json, "machine-readable report on stdout");
+  sweep->callback([&] { job = [&o] { return run_sweep(o.sweep); }; });
+  // Not for people: what a sweep starts a trial with, see app/child.h.
+  CLI::App* become = app.add_subcommand("become", "")->group("")->prefix_command();
+  become->add_option("parent", o.parent)->required();
+  become->callback([&o, &job, become] {
+    job = [&o, become] { return become_child(static_cast<pid_t>(o.parent), become->remaining()); };
+  });
+}
+
 void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
   CLI::App* train = app.add_subcommand("train", "train, alone or under mpirun");
   train->footer("Example: mpirun -n 2 cohort train configs/image-cnn.yaml train.epochs=2");
@@ -168,6 +195,7 @@ int main(int argc, char** argv) {
   RankJob rank_job;
   add_data_verbs(app, options, job);
   add_bench(app, options, job);
+  add_sweep(app, options, job);
   add_rank_verbs(app, options, rank_job);
   try {
     app.parse(argc, argv);
