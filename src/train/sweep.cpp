@@ -31,7 +31,7 @@ void check_range(Binder& b, const char* name, const std::vector<V>& range, bool 
 void check_key(Binder& b, const SweepKey& c) {
   i64 kinds = 0;
   for (const char* name : {"choice", "uniform", "log_uniform", "integer"}) kinds += b.has(name);
-  if (kinds != 1) b.error("expected exactly one of choice, uniform, log_uniform and integer");
+  if (kinds > 1) b.error("expected exactly one of choice, uniform, log_uniform and integer");
   if (b.has("choice") && c.choice.empty()) b.error("expected at least one value", "choice");
   check_range(b, "uniform", c.uniform, false);
   check_range(b, "log_uniform", c.log_uniform, true);
@@ -43,6 +43,10 @@ void check_key(Binder& b, const SweepKey& c) {
 void check_spec(Binder& b, const SweepSpec& c) {
   if (c.keys.empty()) b.error("expected at least one key of the experiment", "keys");
   for (const auto& [name, key] : c.keys) {
+    // Told here, after an unknown key has been: it may be one of these, misspelt.
+    if (key.choice.empty() && key.uniform.empty() && key.log_uniform.empty() && key.integer.empty())
+      fail(Exit::usage, "{}: keys.{}: expected one of choice, uniform, log_uniform and integer",
+           key.place, name);
     const bool endless = !key.uniform.empty() || !key.log_uniform.empty();
     if (c.method == "grid" && endless && key.points == 0)
       fail(Exit::usage, "{}: keys.{}: a grid needs `points` of a range: how many values of it to try",
