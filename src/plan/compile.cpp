@@ -202,6 +202,9 @@ void Plan::Impl::compile_pass(i64 index, Pass pass) {
     call.phase = phase;
     PlanStep step;
     step.kernel = device.compile(call);
+    step.node = index;
+    step.pass = pass;
+    step.whole = phase + 1 == needs.phases;
     if (phase + 1 < needs.phases && sync_spans_ranks(needs)) step.sync = call.sync;
     steps.push_back(std::move(step));
     note(call);

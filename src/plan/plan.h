@@ -40,6 +40,15 @@ struct StepResult {
   double comm_seconds = 0;    // waited for collectives after compute had ended
 };
 
+// The first tensor of a step that is not finite on this rank, in the order of the kernels.
+struct NonFinite {
+  i64 order = -1;             // counted over passes and kernels; -1: all are finite here
+  std::string tensor;         // "output of dense 'hidden'", "gradient of parameter hidden.weight"
+  std::vector<i64> rows;      // of the batch, whose values are not finite
+  i64 largest_row = -1;       // where the tensor is a sum over rows: the largest term's row
+  double largest = 0;         // and its magnitude
+};
+
 class Plan {
  public:
   Plan(Device& device, const Graph& graph, ModelState& state, const PlanConfig& config);
@@ -59,6 +68,10 @@ class Plan {
   // Forward and backward only, reduced over ranks, weights untouched: state.grads hold the sums.
   StepResult gradients(const Batch& batch, const std::vector<SparseRows>& sparse,
                        Reducer* reducer);
+  // Does a step again, on every rank, kernel by kernel, to find what was not finite. Changes nothing
+  // but the gradients; what was begun and not finished may have changed the weights meanwhile.
+  NonFinite find_nonfinite(const Batch& batch, const std::vector<SparseRows>& sparse,
+                           Reducer* reducer);
   // Forward of rows [0, batch.valid). Loss and weight sums of these rows are returned (not means).
   StepResult infer(const Batch& batch);
   // Copies of graph.prediction and of the prediction's target after infer(): real as double.
@@ -73,9 +86,9 @@ class Plan {
   std::string recordings() const;
   struct Memory { i64 params, grads, slots, activations, staging; };
   Memory memory() const;
+  struct Impl;
 
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

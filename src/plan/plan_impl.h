@@ -17,6 +17,9 @@ struct PlanStep {
   std::unique_ptr<Kernel> kernel;
   View sync;                  // f64 to be summed over ranks before the next step, or null
   std::vector<i64> buckets;   // gradient buckets that are complete after this step
+  i64 node = 0;
+  Pass pass = Pass::forward;
+  bool whole = true;          // the last phase: the node's results are there
 };
 
 struct Bucket {
@@ -90,11 +93,14 @@ struct Plan::Impl {
   void run_pass(const StepArguments& arguments, i64 micro, const Pace& pace, Reducer* reducer);
   void fill(char* host, const StepArguments& arguments, i64 micro);
   void fill_sparse(char* host, const std::vector<SparseRows>& sparse, i64 micro);
+  void start_pass(const Slot& slot, bool first);
   void give(const Slot& slot, const Pace& pace, Reducer* reducer);
   void give_nodes(const Slot& slot, bool submit, Reducer* reducer);
   void give_update();
   View treated(const TableState& table) const;
   StepResult infer(const Batch& batch);
+  // replay.cpp
+  NonFinite find_nonfinite(const StepArguments& arguments, Reducer* reducer);
   std::vector<double> read_value(i64 value, i64 rows) const;
   Memory memory() const;
   std::vector<StepCost> costs() const;

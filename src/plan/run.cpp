@@ -88,15 +88,18 @@ void Plan::Impl::give_update() {
   for (auto& kernel : updates) kernel->run();
 }
 
+void Plan::Impl::start_pass(const Slot& slot, bool first) {
+  if (slot.device != fixed) device.copy(fixed, slot.device, staging.fixed_bytes);
+  if (!first) return;
+  device.zero(loss.data, loss.bytes());
+  device.zero(state.grads.data, config.train ? state.grads.bytes() : 0);
+  for (const TableState& table : state.tables)
+    if (config.train) device.zero(table.grad.data, treated(table).bytes());
+}
+
 // Everything that the device does in a pass, in order.
 void Plan::Impl::give(const Slot& slot, const Pace& pace, Reducer* reducer) {
-  if (slot.device != fixed) device.copy(fixed, slot.device, staging.fixed_bytes);
-  if (pace.first) {
-    device.zero(loss.data, loss.bytes());
-    device.zero(state.grads.data, config.train ? state.grads.bytes() : 0);
-    for (const TableState& table : state.tables)
-      if (config.train) device.zero(table.grad.data, treated(table).bytes());
-  }
+  start_pass(slot, pace.first);
   give_nodes(slot, pace.last, reducer);
   if (!pace.last) return;
   char* word = fixed + staging.word;

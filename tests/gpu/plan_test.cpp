@@ -3,7 +3,9 @@
 
 #include "comm/nccl.h"
 #include "cuda_devices.h"
+#include "frozen.h"
 #include "job.h"
+#include "nonfinite.h"
 #include "oracle.h"
 
 namespace cohort::testing {
@@ -80,6 +82,16 @@ TEST_P(CudaRanks, MicroBatchesAgreeWithOne) {
   const Record four = train(job);
   EXPECT_EQ(four.weights, one.weights);
   EXPECT_EQ(difference(four.losses, one.losses, 1e-4, 1), "");
+}
+
+TEST_P(CudaRanks, FrozenParametersStay) {
+  for (bool graph : {true, false})
+    check_frozen(with_batch_norm(GetParam()), *(graph ? recorded() : eager()));
+}
+
+TEST_P(CudaRanks, TheFirstValueThatIsNotFiniteIsFound) {
+  for (bool graph : {true, false})
+    check_nonfinite(with_batch_norm(GetParam()), *(graph ? recorded() : eager()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaRanks, ::testing::ValuesIn(family_names()),
