@@ -123,7 +123,7 @@ SCRATCH=$(mktemp -d) || die "no temporary folder" "set TMPDIR to one that can be
 trap 'rm -rf "$SCRATCH"' EXIT
 LAST_WORDS=$SCRATCH/notes
 # A killed mpirun leaves its files there.
-[ -n "$HOSTS" ] || export OMPI_MCA_orte_tmpdir_base=$SCRATCH
+[ -n "$HOSTS${SLURM_JOB_ID:-}" ] || export OMPI_MCA_orte_tmpdir_base=$SCRATCH
 # mpirun is in a session of its own, so that Ctrl-C and a signal to the group reach it through here.
 setsid "$LAUNCHER" "${OPTIONS[@]}" "$PROGRAM" "$@" </dev/null 2> >(
   trap '' INT TERM USR1
