@@ -25,22 +25,23 @@ using namespace cohort;
 using Job = std::function<int()>;
 using RankJob = std::function<int(World&)>;
 
-struct TrainOptions {
+struct TrainVerb {
   std::optional<StopSignals> signals;
   std::string config;
   std::vector<std::string> overrides;
   bool resume = false, another = false;
   i64 parity = 0;
+  std::string chaos;
 };
 
-int run_train(World& world, const TrainOptions& o) {
+int run_train(World& world, const TrainVerb& o) {
   if (o.resume && o.another) fail(Exit::usage, "--resume and --new exclude each other");
   std::signal(SIGPIPE, SIG_IGN);
   const RunMode mode =
       o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
   if (o.parity > 0)
     return static_cast<int>(run_parity(world, Experiment::load(o.config, o.overrides), o.parity));
-  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), mode));
+  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), {mode, o.chaos}));
 }
 
 // Runs a job on the ranks of this launch.
@@ -57,7 +58,7 @@ int on_ranks(int argc, char** argv, const RankJob& job) {
 
 struct Options {
   ShardOptions shard;
-  TrainOptions train;
+  TrainVerb train;
   ScoreOptions score;
   InspectOptions inspect;
   VerifyOptions verify;
@@ -170,6 +171,10 @@ void add_rank_verbs(CLI::App& app, Options& o, RankJob& job) {
   train->add_option("--parity", o.train.parity,
                     "no run: this many steps on the config's device and on the CPU, compared")
       ->check(CLI::Range(1, 1000000));
+  train->add_option("--chaos", o.train.chaos,
+                    "rehearse failures, each once in a run folder: kill-rank=R@step=N, "
+                    "hang-rank=R@step=N, slow-rank=R:Fx, slow-reads=R:Nms, nan@step=N, "
+                    "disk-full@checkpoint=K, corrupt-latest; several with commas");
   train->callback([&] {
     o.train.signals.emplace();
     job = [&o](World& w) { return run_train(w, o.train); };

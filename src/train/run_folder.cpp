@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -110,6 +111,10 @@ void RunFolder::begin(const RunFacts& facts) const {
   info["seed"] = facts.seed;
   info["data_hash"] = facts.data_hash;
   info["outcome"] = "running";
+  if (!info.contains("began")) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    info["began"] = std::chrono::duration<double>(now).count();
+  }
   info["attempts"].push_back({{"attempt", attempt_},
                               {"ranks", facts.ranks},
                               {"hosts", facts.hosts},
@@ -117,6 +122,19 @@ void RunFolder::begin(const RunFacts& facts) const {
                               {"started", utc_now()},
                               {"outcome", "running"}});
   write_atomically(*files_, path_ + "/run.json", info.dump(1) + "\n");
+}
+
+void RunFolder::note(const json& facts) const {
+  if (!still_newest()) return;
+  json info = read_info();
+  info.update(facts);
+  write_atomically(*files_, path_ + "/run.json", info.dump(1) + "\n");
+}
+
+double RunFolder::began() const {
+  const json info = read_info();
+  const auto found = info.find("began");
+  return found != info.end() && found->is_number() ? found->get<double>() : 0.0;
 }
 
 void RunFolder::finish(const std::string& outcome, int exit_code) const {

@@ -45,6 +45,10 @@ class RunFolder {
   void begin(const RunFacts& facts) const;
   // Sets the outcome of the run and of this attempt: "done", "stopped", or an error's text.
   void finish(const std::string& outcome, int exit_code) const;
+  // Adds keys to run.json, or replaces them.
+  void note(const nlohmann::json& facts) const;
+  // When the first attempt began, seconds since 1970; 0 where run.json does not tell.
+  double began() const;
 
  private:
   RunFolder(Files& files, std::string path) : files_(&files), path_(std::move(path)) {}

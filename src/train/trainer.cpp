@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "comm/watched.h"
 #include "train/trainer_impl.h"
 #include "train/warm_start.h"
 
@@ -27,9 +28,19 @@ double unix_time() {
 
 void request_stop() { stop_requested.store(true, std::memory_order_relaxed); }
 
-Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
-    : files(real_files()), session(open_session(world, experiment)), ranks(session.ranks()),
-      run(open_run(mode)), ledger(static_cast<i64>(session.shards->shards().size())) {
+namespace {
+
+std::vector<ChaosEvent> chaos_of(const TrainOptions& options) {
+  return options.chaos.empty() ? std::vector<ChaosEvent>() : parse_chaos(options.chaos);
+}
+
+}  // namespace
+
+Trainer::Trainer(World& world, const Experiment& experiment, const TrainOptions& options)
+    : chaos(chaos_of(options), world.communicator().rank(), world.communicator().size()),
+      faulty(chaos.faulty(real_files())), files(faulty ? *faulty : real_files()),
+      status(world.status()), session(open_session(world, experiment)), ranks(session.ranks()),
+      run(open_run(options.mode)), ledger(static_cast<i64>(session.shards->shards().size())) {
   const TrainConfig& c = session.experiment.train;
   batch = session.experiment.global_batch(ranks.size());
   const i64 rows = session.shards->rows(session.experiment.data.split);
@@ -45,6 +56,7 @@ Trainer::Trainer(World& world, const Experiment& experiment, RunMode mode)
   std::vector<View> summed = {state->grads};
   for (const TableState& table : state->tables) summed.push_back(table.grad);
   reducer = make_reducer(session, summed);
+  open_watch();
 }
 
 RunFolder Trainer::open_run(RunMode mode) {
@@ -69,6 +81,7 @@ void Trainer::begin() {
   facts.ranks = ranks.size();
   facts.seed = e.train.seed;
   state->initialise(e.train.seed);
+  on_rank_0(ranks, [&] { return chaos.before_resume(run.checkpoints()), ""; });
   if (!resume())
     warm_start(files, session, *state);
   else if (ranks.rank() == 0 && !e.init.from.empty())
@@ -90,7 +103,8 @@ void Trainer::begin() {
 }
 
 Exit Trainer::loop() {
-  Feed feed(feed_options(), ranks.duplicate());
+  begin_watch();
+  Feed feed(feed_options(), watch_row_waits(ranks.duplicate(), status));
   Progress progress(stderr_is_terminal(), session.experiment.train.log_every_steps);
   Exit outcome = Exit::done;
   started = seconds_now();
@@ -106,12 +120,16 @@ Exit Trainer::loop() {
     if (outcome == Exit::stopped)
       while (step < given) report(finish_step(), feed.waited_seconds(), progress);
     if (step < given) continue;
+    restore_weights();
+    enter(Phase::evaluation);
     const bool epoch_done = step % steps_per_epoch == 0;
     if (epoch_done) end_epoch();
+    enter(Phase::checkpoint);
     const i64 every = session.experiment.checkpoint.every_steps;
     const bool due = (every > 0 ? step % every == 0 : epoch_done) || step == best_step;
     if (due || step == total || outcome == Exit::stopped || stopped_early) checkpoint();
   }
+  enter(Phase::end);
   progress.finish();
   return outcome;
 }
@@ -119,7 +137,8 @@ Exit Trainer::loop() {
 // Whether state is read after this many steps, by the config alone: an evaluation or a checkpoint.
 bool Trainer::is_edge(i64 steps) const {
   const i64 every = session.experiment.checkpoint.every_steps;
-  return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0);
+  return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0) ||
+         chaos.is_edge(steps, first_step);
 }
 
 namespace {
@@ -138,7 +157,10 @@ auto in_step(i64 step, Work work) {
 }  // namespace
 
 void Trainer::begin_step(Feed& feed) {
-  const FeedItem item = feed.next();
+  enter(Phase::rows);
+  FeedItem item = feed.next();
+  enter(Phase::compute);
+  rehearse(item);
   const double rate = learning_rate_at(session.experiment.optimizer, given, total);
   const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
   std::vector<double> requests(Requests::count, 0);
@@ -146,6 +168,7 @@ void Trainer::begin_step(Feed& feed) {
   in_step(given + 1, [&] {
     plan->begin(item.batch, item.sparse, requests, reducer.get(), rate);
   });
+  dawdle();
   Ledger rows(static_cast<i64>(ledger.lines().size()));
   rows.add(item.batch);
   begun.push_back(std::move(rows));
@@ -153,10 +176,12 @@ void Trainer::begin_step(Feed& feed) {
 }
 
 StepResult Trainer::finish_step() {
+  enter(Phase::device);
   const StepResult result = in_step(step + 1, [&] { return plan->finish(reducer.get()); });
   account(begun.front(), result);
   begun.pop_front();
   ++step;
+  count_time(result);
   ++timed;
   comm_seconds += result.comm_seconds;
   return result;
@@ -219,8 +244,8 @@ void Trainer::report(const StepResult& result, double waited, Progress& progress
   window_comm = comm_seconds;
 }
 
-Exit train(World& world, const Experiment& experiment, RunMode mode) {
-  Trainer trainer(world, experiment, mode);
+Exit train(World& world, const Experiment& experiment, const TrainOptions& options) {
+  Trainer trainer(world, experiment, options);
   try {
     trainer.begin();
     const Exit outcome = trainer.loop();

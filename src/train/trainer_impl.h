@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "train/chaos.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/feed.h"
@@ -14,6 +15,7 @@
 #include "train/run_folder.h"
 #include "train/session.h"
 #include "train/tensorboard.h"
+#include "train/trainer.h"
 
 namespace cohort {
 
@@ -25,7 +27,7 @@ struct Requests {
 };
 
 struct Trainer {
-  Trainer(World& world, const Experiment& experiment, RunMode mode);
+  Trainer(World& world, const Experiment& experiment, const TrainOptions& options);
   void begin();
   Exit loop();
   void finish(Exit outcome);
@@ -50,7 +52,20 @@ struct Trainer {
   void judge(const EvalResult& result);
   bool out_of_patience() const;
 
+  // trainer_watch.cpp
+  void open_watch();
+  void begin_watch();
+  void enter(Phase phase);
+  void rehearse(FeedItem& item);
+  void restore_weights();
+  void dawdle();
+  void count_time(const StepResult& result);
+  void tell_effective_time() const;
+
+  Chaos chaos;
+  std::unique_ptr<Files> faulty;         // where a rehearsal wants the disk full
   Files& files;
+  Status& status;
   Session session;
   Communicator& ranks;
   RunFolder run;
@@ -72,6 +87,11 @@ struct Trainer {
   double started = 0, comm_seconds = 0;
   double window_started = 0, window_waited = 0, window_comm = 0;
   i64 timed = 0, window_steps = 0;
+  i64 first_step = 1;            // of this attempt
+  Phase phase_now = Phase::start;
+  double productive_seconds = 0; // in steps that count, of all attempts
+  double step_began = 0, busy_before = 0;
+  std::unique_ptr<HostTensors> weights;   // to restore after a rehearsed step
 };
 
 }  // namespace cohort

@@ -38,6 +38,7 @@ bool Trainer::resume() {
   restore(*loaded, host.views);
   state->copy_from_host(host);
   step = saved.at("step").get<i64>();
+  productive_seconds = saved.value("productive_seconds", 0.0);
   Decision decision = state->first_decision();
   decision.updates = saved.at("update_count").get<i64>();
   if (decision.loss_scale != 1 && saved.value("loss_scale", 1.0) != 1) {   // float16, then and now
@@ -66,6 +67,7 @@ nlohmann::json Trainer::state_json() const {
           {"update_count", decision.updates},
           {"loss_scale", decision.loss_scale},
           {"good_steps", decision.good_steps},
+          {"productive_seconds", productive_seconds},
           {"seed", e.train.seed},
           {"global_batch", batch},
           {"lanes", lanes},
@@ -184,6 +186,7 @@ void Trainer::finish(Exit outcome) {
   const std::string recordings = plan->recordings();
   if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
+  tell_effective_time();
   if (outcome == Exit::stopped)
     log::info("stopped on request at step {} with a checkpoint; --resume goes on", step);
   log::flush();
@@ -194,6 +197,7 @@ void Trainer::note_failure(const Error& error) const {
   if (ranks.rank() != 0) return;
   try {
     run.finish(error.what(), static_cast<int>(error.exit_code()));
+    tell_effective_time();
   } catch (const Error& second) {
     log::warn("run.json keeps the outcome before: {}", second.what());
   }
