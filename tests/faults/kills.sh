@@ -61,10 +61,10 @@ other_ranks() {
 
 # kill_once RUN: starts it, kills at a random instant of what a whole run takes. 1 where it was done.
 kill_once() {
-  local run=$1 job victims i
+  local run=$1 job victims i instant=$RANDOM   # not in the $( ) below: that is another process
   start_ranks 2 "$run" --resume >>"$LOG" 2>&1 &
   job=$!
-  sleep "$(awk -v r=$RANDOM -v whole="$took" 'BEGIN { printf "%.3f", r / 32768 * whole / 1000 }')"
+  sleep "$(awk -v r=$instant -v whole="$took" 'BEGIN { printf "%.3f", r / 32768 * whole / 1000 }')"
   victims=($(ranks))
   if [ ${#victims[@]} = 0 ]; then
     wait $job || [ -z "$(newest "$run")" ] || die "$run failed without a kill"
@@ -101,6 +101,7 @@ while [ $killed -lt "$KILLS" ]; do
     else
       idle=$((idle + 1))
       [ $idle -lt 20 ] || die "20 jobs in a row ended before they could be killed"
+      break
     fi
   done
   start_ranks 2 "$run" --resume >>"$LOG" 2>&1 || die "after the kills $run cannot be ended"
