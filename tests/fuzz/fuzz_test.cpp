@@ -17,6 +17,7 @@
 #include "fields/image.h"
 #include "model/model_config.h"
 #include "store/files.h"
+#include "train/sweep.h"
 
 namespace cohort {
 namespace {
@@ -183,6 +184,20 @@ TEST(Fuzz, Recipe) {
   fuzz(recipe_text("raw"), 3000, true, [](const std::string& text) {
     Recipe recipe;
     Binder::read(Document::parse(text, "r.yaml"), recipe);
+  });
+}
+
+// What is accepted reads back equal, and its points can be made.
+TEST(Fuzz, Sweep) {
+  const std::string good =
+      "name: s\nconfig: base.yaml\nset: [a.b=1]\nmethod: random\ntrials: 4\nseed: 3\n"
+      "objective: {metric: rmse, of: last}\nkeys:\n  a: {choice: [1, x]}\n"
+      "  b: {log_uniform: [1e-4, 1]}\n  c: {integer: [-2, 3]}\n  d: {uniform: [0, 1], points: 2}\n";
+  fuzz(good, 3000, true, [](const std::string& text) {
+    const SweepSpec spec = SweepSpec::parse(Document::parse(text, "s.yaml"));
+    EXPECT_EQ(make_point(spec, count_points(spec) - 1).values.size(), spec.keys.size());
+    const std::string resolved = spec.text();
+    EXPECT_EQ(SweepSpec::parse(Document::parse(resolved, "again.yaml")).text(), resolved);
   });
 }
 
