@@ -8,6 +8,7 @@
 #include "app/child.h"
 #include "app/commands.h"
 #include "app/compare.h"
+#include "app/doctor.h"
 #include "app/inspect.h"
 #include "app/stop_signals.h"
 #include "app/sweep.h"
@@ -64,6 +65,7 @@ struct Options {
   VerifyOptions verify;
   CompareOptions compare;
   BenchOptions bench;
+  DoctorOptions doctor;
   SweepOptions sweep;
   i64 parent = 0;                       // of become
 };
@@ -138,6 +140,17 @@ void add_bench(CLI::App& app, Options& o, Job& job) {
   bench->callback([&] { job = [&o] { return run_bench(o.bench); }; });
 }
 
+void add_doctor(CLI::App& app, Options& o, RankJob& job) {
+  CLI::App* doctor = app.add_subcommand("doctor", "whether hosts, network and shared folder are fit");
+  doctor->footer("Example: mpirun -n 2 cohort doctor --folder runs");
+  doctor->add_option("--folder", o.doctor.folder, "the shared folder")->capture_default_str();
+  doctor->add_option("--mib", o.doctor.mib, "written and read there on each host")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  doctor->add_flag("--json", o.doctor.json, "machine-readable report on stdout");
+  doctor->callback([&] { job = [&o](World& w) { return run_doctor(w, o.doctor); }; });
+}
+
 void add_sweep(CLI::App& app, Options& o, Job& job) {
   CLI::App* sweep = app.add_subcommand("sweep", "many trainings: a grid or a random search over keys");
   sweep->footer("Example: cohort sweep configs/sweeps/behavior-rnn.yaml --parallel 2");
@@ -202,6 +215,7 @@ int main(int argc, char** argv) {
   add_bench(app, options, job);
   add_sweep(app, options, job);
   add_rank_verbs(app, options, rank_job);
+  add_doctor(app, options, rank_job);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
