@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# A real Slurm of two nodes: a job that is asked to stop is queued again and ends as one that never was.
+# With COHORT_LONG=1 also: mpirun, the signal before the time is up, an array, a node that loses power.
+LOCAL=$2/cluster/local
+reason=$("$LOCAL/slurm" check) || {
+  echo "Skipped: $reason"
+  exit 77
+}
+. "$(dirname "$0")/lib.sh" "$@"
+export COHORT_LAB=$WORK/lab COHORT_ROOT=$2 COHORT_BUILD=$WORK/build
+mkdir "$WORK/build" && ln -s "$COHORT" "$WORK/build/cohort"
+echo "MPIEXEC_EXECUTABLE:FILEPATH=$MPIEXEC" >"$WORK/build/CMakeCache.txt"
+SCRIPT=$2/launch/slurm/train.sbatch
+slurm() { "$LOCAL/slurm" "$@"; }
+trap 'status=$?; slurm down; "$LOCAL/hosts" down; (exit $status); finish' EXIT
+# Shared memory and what is on the lab's network only.
+export OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24
+CONFIG=$CONFIGS/sentiment-cnn.yaml
+options() {
+  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
+    train.log_every_steps=1 checkpoint.every_steps=9
+}
+losses() { sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/p' "$RUNS/$1/metrics.jsonl"; }
+submit() {  # submit RUN [SBATCH_OPTION ...] -- [key=value ...]: its number in $id
+  local run=$1 front=()
+  shift
+  while [ "$1" != -- ]; do
+    front+=("$1")
+    shift
+  done
+  shift
+  LOG=$WORK/$run.log
+  id=$(slurm do sbatch --parsable -N2 -n2 -o "$LOG" "${front[@]}" "$SCRIPT" "$CONFIG" \
+    $(options "$run") "$@") || die "sbatch refuses $run"
+}
+job() { slurm do scontrol -o show job "$id" 2>/dev/null; }
+await() {  # await STATE...: of the job; a job that waits to begin again begins now
+  local i now
+  for ((i = 0; i < 400 * PATIENCE; i++)); do
+    now=$(job)
+    [[ ! $now =~ JobState=($1) ]] || return 0
+    [[ ! $now =~ Reason=BeginTime ]] || slurm do scontrol update JobId="$id" StartTime=now 2>/dev/null
+    sleep 0.3
+  done
+  die "job $id is not $1: $now"
+}
+ended() {  # ended CODE RESTARTS
+  await 'COMPLETED|FAILED|CANCELLED|NODE_FAIL|TIMEOUT'
+  [[ $(job) =~ ExitCode=$1:0 ]] || die "job $id: $(job)"
+  [[ $(job) =~ Restarts=$2 ]] || die "job $id did not begin again $2 times: $(job)"
+}
+equal() {
+  losses "$1" >"$1.losses" && losses "$2" >"$2.losses"
+  [ "$(wc -l <"$1.losses")" -gt 100 ] || die "too few steps to compare"
+  same "$1.losses" "$2.losses"
+  same "$RUNS/$1/ledger.jsonl" "$RUNS/$2/ledger.jsonl"
+}
+
+shard sentiment
+"$LOCAL/hosts" up 3 && slurm up 2 || die "no Slurm"
+submit whole --
+ended 0 0
+grep -q '2 ranks on h\[1-2\]' "$LOG" || die "not on two nodes"
+
+submit asked --
+wait_for_step asked 20
+slurm do scancel --signal=USR1 "$id"
+ended 0 1
+grep -q "Queued again" "$LOG" || grep -q "which is 75" "$LOG" || die "not told that it was stopped"
+equal whole asked
+
+submit usage -- train.epoch=3
+ended 2 0
+[ "${COHORT_LONG:-0}" = 1 ] || { echo "slurm passed" && exit 0; }
+
+export COHORT_START=mpirun
+submit mpirun --
+ended 0 0
+equal whole mpirun
+unset COHORT_START
+
+submit time_up --time=1 --signal=B:USR1@45 -- train.epochs=100000
+await RUNNING
+await PENDING
+grep -q "which is 75" "$LOG" || die "the signal before the time is up led to no checkpoint"
+slurm do scancel "$id"
+
+submit array --array=0-1%1 -- 'name=array-$SLURM_ARRAY_TASK_ID'
+await COMPLETED
+
+submit power --
+wait_for_step power 20
+"$LOCAL/hosts" off h2
+await 'PENDING|REQUEUED'
+"$LOCAL/hosts" boot h2 && slurm node h2
+ended 0 1
+equal whole power
+echo "slurm passed, long"
