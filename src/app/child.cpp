@@ -85,7 +85,8 @@ pid_t spawn(const SpawnSetup& setup, std::vector<std::string> arguments,
   const int error =
       posix_spawnp(&pid, argv[0], &setup.files, &setup.attributes, argv.data(), envp.data());
   if (error != 0)
-    refuse(fmt::format("cannot start {} (output to a file that must be writable)", arguments[0]), error);
+    refuse(fmt::format("cannot start {}, whose output must go to a writable file", arguments[0]),
+           error);
   return pid;
 }
 

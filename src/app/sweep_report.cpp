@@ -91,8 +91,8 @@ std::string effect_table(const SweepSpec& spec, const std::vector<TrialResult>& 
   }
   std::string text = "Which keys mattered:\n" + format_table(rows);
   if (any_computed)
-    text += "share: of the variance of the trials' ranks that a key explains alone; epsilon^2: between "
-            "groups of\nequal values (Kelley 1935), spearman: the rank correlation, squared. p: "
+    text += "share: of the variance of the trials' ranks that a key explains alone; epsilon^2: "
+            "between groups of\nequal values (Kelley 1935), spearman: the rank correlation, squared. p: "
             "permutation test, times the\nnumber of keys; 0.05 or more: this sweep does not show that "
             "the key matters.\n";
   return text;

@@ -61,7 +61,8 @@ std::string assignments(const SweepSpec& spec, const SweepPoint& point) {
 }  // namespace
 
 std::string gpus_of_slot(const std::string& shown, i64 slot, i64 ranks) {
-  const std::vector<std::string> there = shown.empty() ? std::vector<std::string>() : split(shown, ',');
+  std::vector<std::string> there;
+  if (!shown.empty()) there = split(shown, ',');
   std::vector<std::string> mine;
   for (i64 gpu = slot * ranks; gpu < (slot + 1) * ranks; ++gpu) {
     if (!there.empty() && gpu >= static_cast<i64>(there.size()))

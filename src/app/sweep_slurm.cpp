@@ -54,8 +54,8 @@ std::string slurm_script(const SweepSpec& spec, const SweepFolder& folder,
   text += fmt::format("#SBATCH --signal=B:USR1@{}\n", spec.slurm.warning_s);
   text += "#SBATCH --requeue\n#SBATCH --open-mode=append\n";
   for (const std::string& option : spec.slurm.options) text += "#SBATCH " + option + "\n";
-  text += "# A task is one trial. It gets USR1 before the time is up, ends with a checkpoint and code 75, and\n"
-          "# is queued again; the script's exit code is the trial's.\n";
+  text += "# A task is one trial. It gets USR1 before the time is up, ends with a checkpoint and\n"
+          "# code 75, and is queued again; the script's exit code is the trial's.\n";
   text += "cd " + quote_shell(here) + " || exit 4\n";
   text += quote_shell(this_program()) + " sweep " + quote_shell(folder.spec()) +
           " --task \"$SLURM_ARRAY_TASK_ID\" &\n";

@@ -141,7 +141,8 @@ std::vector<std::pair<std::string, std::string>> flat_lines(const std::string& t
 void bind(Binder& b, SweepKey& c) {
   bind_values(b, "choice", c.choice, "One of these values.");
   bind_values(b, "uniform", c.uniform, "[low, high]: any number between.");
-  bind_values(b, "log_uniform", c.log_uniform, "[low, high]: any number between, evenly in its logarithm.");
+  bind_values(b, "log_uniform", c.log_uniform,
+              "[low, high]: any number between, evenly in its logarithm.");
   bind_values(b, "integer", c.integer, "[low, high]: any integer between, both included.");
   b.key("points", c.points, between(0, static_cast<double>(most_trials)),
         "grid: values of uniform or log_uniform, evenly spaced, both ends included.");
