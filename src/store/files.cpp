@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -148,9 +149,16 @@ class RealFiles : public Files {
     std::sort(names.begin(), names.end());
     return names;
   }
+  i64 free_bytes(const std::string& path) override {
+    struct statvfs info {};
+    if (::statvfs(path.c_str(), &info) != 0) return -1;
+    return static_cast<i64>(info.f_bavail) * static_cast<i64>(info.f_frsize);
+  }
 };
 
 }  // namespace
+
+i64 Files::free_bytes(const std::string&) { return -1; }
 
 Files& real_files() {
   static RealFiles files;

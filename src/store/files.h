@@ -33,6 +33,8 @@ class Files {
   virtual bool exists(const std::string& path) = 0;
   virtual i64 size(const std::string& path) = 0;
   virtual std::vector<std::string> list(const std::string& path) = 0;  // names, sorted
+  // Bytes that may still be written where `path` lies; -1: not known.
+  virtual i64 free_bytes(const std::string& path);
 };
 
 // The real file system. Lives as long as the process.

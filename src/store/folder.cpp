@@ -46,24 +46,33 @@ std::string self_checksum(json manifest) {
   return to_hex(hash_text(manifest.dump()));
 }
 
-void check_entry(Files& files, const std::string& folder, const json& entry, bool deep) {
+std::string path_of_entry(const std::string& folder, const json& entry) {
   const std::string name = entry.at("name").get<std::string>();
-  const i64 bytes = entry.at("bytes").get<i64>();
   if (name.empty() || name.find('/') != std::string::npos || name == "..") {
     throw Error(Exit::data, "manifest names a file outside the folder: '" + name + "'");
   }
-  const std::string path = folder + "/" + name;
+  return folder + "/" + name;
+}
+
+void check_size(const std::string& path, const json& entry, i64 have) {
+  const i64 bytes = entry.at("bytes").get<i64>();
+  if (have == bytes) return;
+  fail(Exit::data, "{}: expected {} bytes, got {}: truncated or altered", path, bytes, have);
+}
+
+void check_sum(const std::string& path, const json& entry, u64 checksum) {
+  const std::string expected = entry.at("checksum").get<std::string>(), got = to_hex(checksum);
+  if (got == expected) return;
+  fail(Exit::data, "{}: checksum expected {}, got {}: the file was altered", path, expected, got);
+}
+
+void check_entry(Files& files, const std::string& folder, const json& entry, bool deep) {
+  const std::string path = path_of_entry(folder, entry);
   if (!files.exists(path)) throw Error(Exit::data, path + ": missing, the manifest lists it");
-  const i64 have = files.size(path);
-  if (have != bytes) {
-    fail(Exit::data, "{}: expected {} bytes, got {}: truncated or altered", path, bytes, have);
-  }
+  check_size(path, entry, files.size(path));
   if (!deep) return;
-  const std::string expected = entry.at("checksum").get<std::string>();
-  const std::string got = to_hex(checksum_file(files, folder, name).checksum);
-  if (got != expected) {
-    fail(Exit::data, "{}: checksum expected {}, got {}: the file was altered", path, expected, got);
-  }
+  check_sum(path, entry,
+            checksum_file(files, folder, entry.at("name").get<std::string>()).checksum);
 }
 
 json checked_manifest(Files& files, const std::string& path, bool deep) {
@@ -88,6 +97,17 @@ json checked_manifest(Files& files, const std::string& path, bool deep) {
 
 }  // namespace
 
+FileEntry write_file(Files& files, const std::string& folder, const std::string& name,
+                     const std::function<void(FileWriter&)>& body) {
+  auto writer = files.create(folder + "/" + name);
+  FileEntry entry{name, 0, hash_text("")};
+  CountingWriter counting(*writer, entry);
+  body(counting);
+  writer->sync();
+  writer->close();
+  return entry;
+}
+
 FolderWriter::FolderWriter(Files& files, std::string path)
     : files_(files), path_(without_slash(std::move(path))) {
   const std::string parent = std::filesystem::path(path_).parent_path().string();
@@ -98,6 +118,9 @@ FolderWriter::FolderWriter(Files& files, std::string path)
     if (attempt == 1000) fail(Exit::storage, "{}: no free temporary name", path_);
   }
 }
+
+FolderWriter::FolderWriter(Files& files, std::string path, std::string temporary)
+    : files_(files), path_(without_slash(std::move(path))), temporary_(std::move(temporary)) {}
 
 FolderWriter::~FolderWriter() {
   if (committed_) return;
@@ -110,14 +133,8 @@ FolderWriter::~FolderWriter() {
 
 FileEntry FolderWriter::write(const std::string& name,
                               const std::function<void(FileWriter&)>& body) {
-  auto writer = files_.create(temporary_ + "/" + name);
-  FileEntry entry{name, 0, hash_text("")};
-  CountingWriter counting(*writer, entry);
-  body(counting);
-  writer->sync();
-  writer->close();
-  entries_.push_back(entry);
-  return entry;
+  entries_.push_back(write_file(files_, temporary_, name, body));
+  return entries_.back();
 }
 
 void FolderWriter::add(const FileEntry& entry) { entries_.push_back(entry); }
@@ -152,15 +169,37 @@ void FolderWriter::commit(json facts, const std::function<bool()>& allow) {
   if (!old.empty()) files_.remove(old);
 }
 
-json open_folder(Files& files, const std::string& path, bool deep, int exit_code) {
+namespace {
+
+// Errors of reading become errors of the caller's kind.
+template <class Work>
+auto under(int exit_code, const std::string& path, Work work) {
   try {
-    return checked_manifest(files, without_slash(path), deep);
+    return work();
   } catch (const Error& error) {
     throw Error(static_cast<Exit>(exit_code), error.what());
   } catch (const json::exception& error) {
     fail(static_cast<Exit>(exit_code), "{}/{}: not a valid manifest: {}", path, manifest_name,
          error.what());
   }
+}
+
+}  // namespace
+
+json open_folder(Files& files, const std::string& path, bool deep, int exit_code) {
+  return under(exit_code, path,
+               [&] { return checked_manifest(files, without_slash(path), deep); });
+}
+
+std::string read_listed(Files& files, const std::string& path, const json& entry,
+                        int exit_code) {
+  return under(exit_code, path, [&] {
+    const std::string name = path_of_entry(without_slash(path), entry);
+    std::string bytes = files.read(name);
+    check_size(name, entry, static_cast<i64>(bytes.size()));
+    check_sum(name, entry, hash_text(bytes));
+    return bytes;
+  });
 }
 
 FileEntry checksum_file(Files& files, const std::string& folder, const std::string& name) {

@@ -17,14 +17,19 @@ struct FileEntry {
   u64 checksum = 0;
 };
 
+// Writes one file of a folder through a checksum: synced and closed when it returns.
+FileEntry write_file(Files& files, const std::string& folder, const std::string& name,
+                     const std::function<void(FileWriter&)>& body);
+
 class FolderWriter {
  public:
   FolderWriter(Files& files, std::string path);
+  // Goes on in a temporary folder beside `path` whose name several writers know.
+  FolderWriter(Files& files, std::string path, std::string temporary);
   ~FolderWriter();                                  // removes the unfinished folder
   const std::string& temporary() const { return temporary_; }
-  // One file written through a checksum; synced and closed by the returned entry's creation.
   FileEntry write(const std::string& name, const std::function<void(FileWriter&)>& body);
-  void add(const FileEntry& entry);                 // a file written by other means (HDF5)
+  void add(const FileEntry& entry);                 // a file written by other means or writers
   // `facts` becomes manifest.json, with "files" and "manifest_checksum" added. `allow` is asked
   // right before the rename; false abandons with Exit::storage (a newer attempt took over).
   void commit(nlohmann::json facts, const std::function<bool()>& allow = {});
@@ -39,6 +44,9 @@ class FolderWriter {
 // The manifest after checking its own checksum and the presence and size of every file; with
 // `deep`, every file's checksum as well. Errors name file, expected and got, under `code`.
 nlohmann::json open_folder(Files& files, const std::string& path, bool deep, int exit_code);
+// All bytes of a file that a manifest lists, after checking size and checksum; errors as above.
+std::string read_listed(Files& files, const std::string& path, const nlohmann::json& entry,
+                        int exit_code);
 FileEntry checksum_file(Files& files, const std::string& folder, const std::string& name);
 
 }  // namespace cohort

@@ -1,8 +1,11 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -15,10 +18,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr i64 kFormatVersion = 1;
+constexpr i64 kFormatVersion = 2;
 const char* const kPrefix = "step-";
 constexpr std::size_t kDigits = 12;
-const char* const kTensors = "tensors.safetensors";
+const char* const kTensors = "tensors.safetensors";   // of version 1
 const char* const kState = "state.json";
 constexpr int kStorage = static_cast<int>(Exit::storage);
 
@@ -27,13 +30,13 @@ std::string parent_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-// A folder that is to go is renamed first, so that a crash never leaves half a checkpoint.
-void discard(Files& files, const std::string& path) {
-  const std::string aside = path + ".tmp-removed";
-  if (files.exists(aside)) files.remove(aside);
-  files.rename(path, aside);
-  files.sync_folder(parent_of(path));
-  files.remove(aside);
+std::string name_of_path(const std::string& path) {
+  return path.substr(path.find_last_of('/') + 1);   // the whole path where there is no slash
+}
+
+double unix_seconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
 }
 
 // True where a valid checkpoint is there already; a damaged one is removed.
@@ -46,27 +49,116 @@ bool settle_existing(Files& files, const std::string& folder) {
   } catch (const Error& e) {
     log::warn("{} is damaged and is replaced: {}", folder, e.what());
   }
-  discard(files, folder);
+  remove_checkpoint(files, folder);
   return false;
 }
 
-void check_manifest(const json& manifest, const std::string& folder) {
+// Where every row of every tensor lies.
+json place_tensors(const std::vector<NamedTensor>& tensors, const std::vector<Slice>& slices) {
+  json places = json::object();
+  for (const NamedTensor& tensor : tensors) {
+    places[tensor.name] = {{"dtype", safetensors_code(tensor.view.dtype)},
+                           {"shape", tensor.view.shape},
+                           {"pieces", json::array()}};
+  }
+  for (const Slice& slice : slices) {
+    for (const Piece& piece : slice.pieces) {
+      places[tensors[piece.tensor].name]["pieces"].push_back(
+          {{"file", slice.file}, {"begin", piece.begin}, {"end", piece.end}});
+    }
+  }
+  return places;
+}
+
+json checked_manifest(Files& files, const std::string& folder) {
+  json manifest = open_folder(files, folder, false, kStorage);
   if (manifest.value("format", "") != "cohort-checkpoint") {
     fail(Exit::storage, "{}: manifest.json: not a checkpoint (format \"{}\")", folder,
          manifest.value("format", ""));
   }
   const i64 version = manifest.value("version", i64{0});
-  if (version != kFormatVersion) {
-    fail(Exit::storage, "{}: checkpoint version {}, this build reads version {}", folder, version,
-         kFormatVersion);
+  if (version < 1 || version > kFormatVersion) {
+    fail(Exit::storage, "{}: checkpoint version {}, this build reads versions 1 to {}", folder,
+         version, kFormatVersion);
   }
-  for (const char* name : {kTensors, kState}) {
-    const auto& entries = manifest.at("files");
-    if (std::none_of(entries.begin(), entries.end(),
-                     [&](const json& e) { return e.value("name", "") == name; })) {
-      fail(Exit::storage, "{}: manifest.json does not list {}", folder, name);
+  return manifest;
+}
+
+const json& listed(const json& manifest, const std::string& name, const std::string& folder) {
+  for (const json& entry : manifest.at("files")) {
+    if (entry.value("name", "") == name) return entry;
+  }
+  fail(Exit::storage, "{}: manifest.json does not list {}", folder, name);
+}
+
+// Puts the rows that one file holds into place.
+void take_pieces(LoadedCheckpoint& loaded, const json& places, const std::string& file,
+                 std::map<std::string, View> found) {
+  const std::string path = loaded.path + "/" + file;
+  for (const auto& [name, place] : places.items()) {
+    for (const json& p : place.at("pieces")) {
+      if (p.at("file") != file) continue;
+      const Piece piece{0, p.at("begin").get<i64>(), p.at("end").get<i64>()};
+      const View& whole = loaded.tensors.at(name).first;
+      if (piece.begin < 0 || piece.end < piece.begin || piece.end > rows_of(whole))
+        fail(Exit::storage, "{}: manifest.json: tensor {} has rows [{}, {}) of {}", loaded.path,
+             name, piece.begin, piece.end, rows_of(whole));
+      const NamedView to = view_of({{name, whole}}, piece);
+      const auto from = found.find(name);
+      if (from == found.end()) fail(Exit::storage, "{}: no tensor {}", path, name);
+      if (from->second.shape != to.view.shape || from->second.dtype != whole.dtype)
+        fail(Exit::storage, "{}: tensor {}: expected {} {}, got {} {}", path, name,
+             name_of(whole.dtype), to_string(to.view.shape), name_of(from->second.dtype),
+             to_string(from->second.shape));
+      if (to.view.bytes() > 0)
+        std::memcpy(to.view.data, from->second.data, static_cast<std::size_t>(to.view.bytes()));
+      found.erase(from);
     }
   }
+  if (!found.empty())
+    fail(Exit::storage, "{}: tensor {} is not in the manifest", path, found.begin()->first);
+}
+
+// Room for every tensor; their pieces must be all of their rows, in order.
+void make_room(LoadedCheckpoint& loaded, const json& places) {
+  for (const auto& [name, place] : places.items()) {
+    const std::string where = fmt::format("{}: manifest.json: tensor {}", loaded.path, name);
+    auto& [view, bytes] = loaded.tensors[name];
+    view.dtype = safetensors_type(place.at("dtype").get<std::string>(), where);
+    view.shape = place.at("shape").get<Shape>();
+    bytes.resize(static_cast<std::size_t>(view.bytes()));
+    view.data = bytes.data();
+    i64 at = 0;
+    for (const json& piece : place.at("pieces")) {
+      if (piece.at("begin") != at) fail(Exit::storage, "{}: no piece begins at row {}", where, at);
+      at = piece.at("end").get<i64>();
+    }
+    if (at != rows_of(view))
+      fail(Exit::storage, "{}: {} rows in pieces, expected {}", where, at, rows_of(view));
+  }
+}
+
+void load_tensors(Files& files, const json& manifest, LoadedCheckpoint& loaded) {
+  const std::string& folder = loaded.path;
+  if (manifest.at("version") == 1) {
+    const json& entry = listed(manifest, kTensors, folder);
+    loaded.tensors = parse_safetensors(read_listed(files, folder, entry, kStorage),
+                                       folder + "/" + kTensors);
+    return;
+  }
+  const json& places = manifest.at("tensors");
+  make_room(loaded, places);
+  std::set<std::string> named;
+  for (const json& place : places)
+    for (const json& piece : place.at("pieces")) named.insert(piece.at("file").get<std::string>());
+  for (const json& entry : manifest.at("files")) {
+    const std::string file = entry.at("name").get<std::string>();
+    if (file == kState) continue;
+    std::string bytes = read_listed(files, folder, entry, kStorage);
+    take_pieces(loaded, places, file, view_safetensors(bytes, folder + "/" + file));
+    named.erase(file);
+  }
+  if (!named.empty()) listed(manifest, *named.begin(), folder);   // fails: names the file
 }
 
 void check_target(const LoadedCheckpoint& checkpoint, const NamedTensor& target) {
@@ -98,32 +190,74 @@ std::optional<i64> checkpoint_step(const std::string& name) {
   return parse_i64(digits);
 }
 
+void complete_checkpoint(Files& files, const std::string& temporary,
+                         const CheckpointParts& parts) {
+  FolderWriter writer(files, parts.folder, temporary);   // removes it unless it is committed
+  const std::vector<Slice> slices =
+      cut_slices(*parts.tensors, static_cast<i64>(parts.files.size()));
+  for (const FileEntry& entry : parts.files) {
+    const std::string path = temporary + "/" + entry.name;
+    if (!files.exists(path) || files.size(path) != entry.bytes)
+      fail(Exit::storage, "{}: another rank wrote {} bytes there that this rank does not see: do all "
+           "hosts share this folder?", path, entry.bytes);
+    writer.add(entry);
+  }
+  if (settle_existing(files, parts.folder)) return;
+  writer.write(kState, [&](FileWriter& out) {
+    out.write(parts.state.data(), static_cast<i64>(parts.state.size()));
+  });
+  writer.commit({{"format", "cohort-checkpoint"},
+                 {"version", kFormatVersion},
+                 {"step", checkpoint_step(name_of_path(parts.folder)).value_or(-1)},
+                 {"time", unix_seconds()},
+                 {"good", parts.not_finite.empty()},
+                 {"not_finite", parts.not_finite},
+                 {"tensors", place_tensors(*parts.tensors, slices)}},
+                parts.allow);
+}
+
 void save_checkpoint(Files& files, const std::string& folder,
                      const std::vector<NamedTensor>& tensors, const json& state,
                      const std::function<bool()>& allow) {
-  if (settle_existing(files, folder)) return;
-  FolderWriter writer(files, folder);
-  writer.write(kTensors, [&](FileWriter& out) { write_safetensors(out, tensors); });
-  writer.write(kState, [&](FileWriter& out) {
-    const std::string text = state.dump(1) + "\n";
-    out.write(text.data(), static_cast<i64>(text.size()));
-  });
-  writer.commit({{"format", "cohort-checkpoint"}, {"version", kFormatVersion}}, allow);
+  const std::string temporary = folder + ".tmp-alone";
+  files.make_folder(parent_of(folder));
+  files.make_folder_exclusive(temporary);
+  const Slice slice = cut_slices(tensors, 1).at(0);
+  CheckpointParts parts{folder, &tensors, {}, not_finite(tensors), state.dump(1) + "\n", allow};
+  parts.files.push_back(write_file(files, temporary, slice.file, [&](FileWriter& out) {
+    write_safetensors(out, tensors);
+  }));
+  complete_checkpoint(files, temporary, parts);
 }
 
 LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder) {
-  check_manifest(open_folder(files, folder, true, kStorage), folder);
+  const json manifest = checked_manifest(files, folder);
   LoadedCheckpoint loaded;
   loaded.path = folder;
-  const std::string state_path = folder + "/" + kState;
   try {
-    loaded.state_json = std::make_shared<const json>(json::parse(files.read(state_path)));
+    loaded.state_json = std::make_shared<const json>(
+        json::parse(read_listed(files, folder, listed(manifest, kState, folder), kStorage)));
+    load_tensors(files, manifest, loaded);
   } catch (const json::exception& e) {
-    fail(Exit::storage, "{}: {}", state_path, e.what());
+    fail(Exit::storage, "{}: {}", folder, e.what());
+  } catch (const std::length_error& e) {   // of a shape
+    fail(Exit::storage, "{}: manifest.json: {}", folder, e.what());
   }
-  const std::string tensors_path = folder + "/" + kTensors;
-  loaded.tensors = parse_safetensors(files.read(tensors_path), tensors_path);
   return loaded;
+}
+
+CheckpointFacts checkpoint_facts(Files& files, const std::string& folder) {
+  const json manifest = checked_manifest(files, folder);
+  CheckpointFacts facts;
+  facts.step = checkpoint_step(name_of_path(folder)).value_or(-1);
+  facts.version = manifest.at("version").get<i64>();
+  facts.good = manifest.value("good", true);
+  facts.time = manifest.value("time", 0.0);
+  for (const json& entry : manifest.at("files")) {
+    ++facts.files;
+    facts.bytes += entry.at("bytes").get<i64>();
+  }
+  return facts;
 }
 
 std::vector<i64> checkpoint_steps(Files& files, const std::string& folder) {
@@ -136,23 +270,36 @@ std::vector<i64> checkpoint_steps(Files& files, const std::string& folder) {
   return steps;
 }
 
-std::optional<LoadedCheckpoint> load_newest(Files& files, const std::string& folder) {
-  const std::vector<i64> steps = checkpoint_steps(files, folder);
+std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders,
+                                            bool good) {
+  std::vector<std::pair<i64, std::string>> all;
+  for (const std::string& folder : folders) {
+    for (const i64 step : checkpoint_steps(files, folder))
+      all.emplace_back(step, folder + "/" + checkpoint_name(step));
+  }
+  // Of one step in two places, the first place is asked first.
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   std::string last_reason;
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    const std::string path = folder + "/" + checkpoint_name(*step);
+  for (const auto& [step, path] : all) {
     try {
+      if (good && !checkpoint_facts(files, path).good)
+        fail(Exit::storage, "it holds values that are not finite");
       return load_checkpoint(files, path);
     } catch (const Error& e) {
       last_reason = e.what();
       log::warn("skipped the checkpoint {}: {}", path, last_reason);
     }
   }
-  if (steps.empty()) return {};
+  if (all.empty()) return {};
   fail(Exit::storage,
        "{}: none of {} checkpoints is valid (last: {}); start again with --new, or bring back a "
        "copy",
-       folder, steps.size(), last_reason);
+       join(folders, ", "), all.size(), last_reason);
+}
+
+std::optional<LoadedCheckpoint> load_newest(Files& files, const std::string& folder) {
+  return load_newest(files, std::vector<std::string>{folder});
 }
 
 void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>& targets,
@@ -175,13 +322,19 @@ void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>&
   }
 }
 
-void prune(Files& files, const std::string& folder, i64 keep_last, i64 best) {
+// It is renamed first, so that a crash never leaves half a checkpoint.
+void remove_checkpoint(Files& files, const std::string& folder) {
+  const std::string aside = folder + ".tmp-removed";
+  if (files.exists(aside)) files.remove(aside);
+  files.rename(folder, aside);
+  files.sync_folder(parent_of(folder));
+  files.remove(aside);
+}
+
+void remove_newer(Files& files, const std::string& folder, i64 step) {
   const std::vector<i64> steps = checkpoint_steps(files, folder);
-  const i64 excess = static_cast<i64>(steps.size()) - std::max<i64>(keep_last, 1);
-  for (i64 i = 0; i < excess; ++i) {
-    const i64 step = steps[static_cast<std::size_t>(i)];
-    if (step != best) discard(files, folder + "/" + checkpoint_name(step));
-  }
+  for (auto newer = steps.rbegin(); newer != steps.rend() && *newer > step; ++newer)
+    remove_checkpoint(files, folder + "/" + checkpoint_name(*newer));
 }
 
 void remove_leftovers(Files& files, const std::string& folder) {

@@ -1,6 +1,6 @@
-// Checkpoints: see docs/checkpoint_format.md. A folder step-<12 digits> with the tensors, the state
-// of the run and a manifest; it is complete and verified, or it does not exist. Errors are
-// Exit::storage and name file, tensor, expected and got.
+// Checkpoints: see docs/checkpoint_format.md. A folder step-<12 digits> with the tensors in one file
+// for every rank that wrote, the state of the run and a manifest; it is complete and verified, or it
+// does not exist. Errors are Exit::storage and name file, tensor, expected and got.
 #pragma once
 #include <functional>
 #include <map>
@@ -12,7 +12,8 @@
 #include <vector>
 
 #include "plan/state.h"
-#include "store/files.h"
+#include "store/folder.h"
+#include "train/slices.h"
 
 namespace cohort {
 
@@ -21,9 +22,21 @@ using NamedTensor = NamedView;  // names: "<param>", "optimizer/<slot>/<param>"
 std::string checkpoint_name(i64 step);                              // "step-000000001200"
 std::optional<i64> checkpoint_step(const std::string& folder_name);  // nothing for other names
 
-// Writes folder (.../step-<12 digits>) atomically. `state` is any JSON object. `allow` is asked right
-// before the rename; false abandons with Exit::storage. A valid folder that is there already is
-// kept (the same run passed this step before); a damaged one is replaced.
+// Everything that makes the slices, once they are written, a checkpoint.
+struct CheckpointParts {
+  std::string folder;                      // .../step-<12 digits>
+  const std::vector<NamedTensor>* tensors = nullptr;   // data is not looked at
+  std::vector<FileEntry> files;            // one for each slice, in the order of cut_slices()
+  std::vector<std::string> not_finite;     // tensors with such values
+  std::string state;                       // text of state.json
+  std::function<bool()> allow;             // asked right before the rename; false abandons
+};
+// Adds state and manifest to the temporary folder that holds the slices, then makes the checkpoint
+// exist. A valid one that is there already is kept (the same run passed this step before); a damaged
+// one is replaced. On an error the temporary folder is removed.
+void complete_checkpoint(Files& files, const std::string& temporary, const CheckpointParts& parts);
+
+// Slices, state and manifest by one process. `state` is any JSON object.
 void save_checkpoint(Files& files, const std::string& folder,
                      const std::vector<NamedTensor>& tensors, const nlohmann::json& state,
                      const std::function<bool()>& allow = {});
@@ -35,11 +48,22 @@ struct LoadedCheckpoint {
   const nlohmann::json& state() const { return *state_json; }
 };
 
-// Reads one checkpoint after verifying every checksum.
+// Reads one checkpoint, of version 1 or 2, by as many files as there are, verifying every checksum.
 LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder);
-// The newest valid checkpoint under `folder` (runs/<name>/checkpoints), or nothing where there is
-// none at all. Skipped ones are warned about with the reason. Where checkpoints exist and none is
-// valid: Exit::storage.
+
+// What a manifest says; only presence and size of the files are checked.
+struct CheckpointFacts {
+  i64 step = 0, version = 0, files = 0, bytes = 0;
+  bool good = true;           // every value is finite
+  double time = 0;            // seconds since 1970; 0: version 1 did not say
+};
+CheckpointFacts checkpoint_facts(Files& files, const std::string& folder);
+
+// The newest valid checkpoint in `folders` (runs/<name>/checkpoints, perhaps a second place), or
+// nothing where there is none at all. Skipped ones are warned about with the reason. Where
+// checkpoints exist and none will do: Exit::storage. `good`: only ones whose values are finite.
+std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders,
+                                            bool good = false);
 std::optional<LoadedCheckpoint> load_newest(Files& files, const std::string& folder);
 // Steps of the checkpoint folders under `folder`, ascending, valid or not.
 std::vector<i64> checkpoint_steps(Files& files, const std::string& folder);
@@ -50,8 +74,10 @@ std::vector<i64> checkpoint_steps(Files& files, const std::string& folder);
 void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>& targets,
              const std::string& optional_prefix = "");
 
-// Removes all but the `keep_last` newest checkpoints and the step `best` (-1: none).
-void prune(Files& files, const std::string& folder, i64 keep_last, i64 best);
+// Removes a checkpoint; a crash leaves all of it or none.
+void remove_checkpoint(Files& files, const std::string& folder);
+// Removes the checkpoints of steps after `step`: training goes on from there on another way.
+void remove_newer(Files& files, const std::string& folder, i64 step);
 // Removes what a killed writer left behind. To be called by the newest attempt at its start.
 void remove_leftovers(Files& files, const std::string& folder);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -24,23 +25,6 @@ constexpr Code kCodes[] = {{DType::f32, "F32"},
                            {DType::i32, "I32"},
                            {DType::i64, "I64"},
                            {DType::u8, "U8"}};
-
-const char* code_of(DType type) {
-  for (const Code& code : kCodes) {
-    if (code.type == type) return code.name;
-  }
-  broken(__FILE__, __LINE__, "a dtype without a safetensors name");
-}
-
-std::vector<const NamedView*> in_file_order(const std::vector<NamedView>& tensors) {
-  std::vector<const NamedView*> order;
-  for (const NamedView& tensor : tensors) order.push_back(&tensor);
-  std::sort(order.begin(), order.end(), [](const NamedView* a, const NamedView* b) {
-    const i64 size_a = size_of(a->view.dtype), size_b = size_of(b->view.dtype);
-    return size_a != size_b ? size_a > size_b : a->name < b->name;
-  });
-  return order;
-}
 
 // JSON that refuses a key given twice.
 json parse_strict(const std::string& text, const std::string& path) {
@@ -75,13 +59,8 @@ Entry parse_entry(const std::string& name, const json& value, const std::string&
   Entry entry;
   entry.name = name;
   try {
-    const std::string code = value.at("dtype").get<std::string>();
-    const auto* found = std::find_if(std::begin(kCodes), std::end(kCodes),
-                                     [&](const Code& c) { return code == c.name; });
-    if (found == std::end(kCodes)) {
-      fail(Exit::storage, "{}: tensor {}: unknown dtype \"{}\"", path, name, code);
-    }
-    entry.view.dtype = found->type;
+    entry.view.dtype = safetensors_type(value.at("dtype").get<std::string>(),
+                                        fmt::format("{}: tensor {}", path, name));
     entry.view.shape = value.at("shape").get<Shape>();
     const auto offsets = value.at("data_offsets").get<std::vector<i64>>();
     if (offsets.size() != 2) fail(Exit::storage, "{}: tensor {}: bad data_offsets", path, name);
@@ -105,14 +84,39 @@ Entry parse_entry(const std::string& name, const json& value, const std::string&
 
 }  // namespace
 
+const char* safetensors_code(DType type) {
+  for (const Code& code : kCodes) {
+    if (code.type == type) return code.name;
+  }
+  broken(__FILE__, __LINE__, "a dtype without a safetensors name");
+}
+
+DType safetensors_type(const std::string& code, const std::string& where) {
+  for (const Code& known : kCodes) {
+    if (code == known.name) return known.type;
+  }
+  fail(Exit::storage, "{}: unknown dtype \"{}\"", where, code);
+}
+
+std::vector<std::size_t> file_order(const std::vector<NamedView>& tensors) {
+  std::vector<std::size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const i64 size_a = size_of(tensors[a].view.dtype), size_b = size_of(tensors[b].view.dtype);
+    return size_a != size_b ? size_a > size_b : tensors[a].name < tensors[b].name;
+  });
+  return order;
+}
+
 void write_safetensors(FileWriter& out, const std::vector<NamedView>& tensors) {
-  const auto order = in_file_order(tensors);
+  std::vector<const NamedView*> order;
+  for (const std::size_t k : file_order(tensors)) order.push_back(&tensors[k]);
   json header = json::object();
   i64 offset = 0;
   for (const NamedView* tensor : order) {
     COHORT_CHECK(!header.contains(tensor->name), "tensor named twice: " + tensor->name);
     const i64 bytes = tensor->view.bytes();
-    header[tensor->name] = {{"dtype", code_of(tensor->view.dtype)},
+    header[tensor->name] = {{"dtype", safetensors_code(tensor->view.dtype)},
                             {"shape", tensor->view.shape},
                             {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
@@ -130,8 +134,7 @@ void write_safetensors(FileWriter& out, const std::vector<NamedView>& tensors) {
   }
 }
 
-std::map<std::string, std::pair<View, std::vector<u8>>> parse_safetensors(const std::string& bytes,
-                                                                          const std::string& path) {
+std::map<std::string, View> view_safetensors(std::string& bytes, const std::string& path) {
   u64 size = 0;
   if (bytes.size() < 8) fail(Exit::storage, "{}: {} bytes, too short", path, bytes.size());
   std::memcpy(&size, bytes.data(), 8);
@@ -146,23 +149,34 @@ std::map<std::string, std::pair<View, std::vector<u8>>> parse_safetensors(const 
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
-  const char* data = bytes.data() + 8 + size;
+  char* data = bytes.data() + 8 + size;
   const i64 total = static_cast<i64>(bytes.size() - 8 - size);
   i64 at = 0;
-  std::map<std::string, std::pair<View, std::vector<u8>>> tensors;
+  std::map<std::string, View> tensors;
   for (const Entry& entry : entries) {
     if (entry.begin != at || entry.end > total) {
       fail(Exit::storage, "{}: tensor {}: expected to start at {} and end within {}, got [{}, {}]",
            path, entry.name, at, total, entry.begin, entry.end);
     }
     at = entry.end;
-    auto& [view, owned] = tensors[entry.name];
-    owned.assign(data + entry.begin, data + entry.end);
-    view = entry.view;
-    view.data = owned.data();
+    View& view = tensors[entry.name] = entry.view;
+    view.data = data + entry.begin;
   }
   if (at != total) {
     fail(Exit::storage, "{}: {} bytes of tensors expected, got {}", path, at, total);
+  }
+  return tensors;
+}
+
+std::map<std::string, std::pair<View, std::vector<u8>>> parse_safetensors(const std::string& bytes,
+                                                                          const std::string& path) {
+  std::string copy = bytes;
+  std::map<std::string, std::pair<View, std::vector<u8>>> tensors;
+  for (const auto& [name, seen] : view_safetensors(copy, path)) {
+    auto& [view, owned] = tensors[name];
+    owned.assign(seen.as<u8>(), seen.as<u8>() + seen.bytes());
+    view = seen;
+    view.data = owned.data();
   }
   return tensors;
 }

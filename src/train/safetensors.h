@@ -11,9 +11,17 @@
 
 namespace cohort {
 
+// The order of tensors in a file, as indices: larger elements first, then by name.
+std::vector<std::size_t> file_order(const std::vector<NamedView>& tensors);
+const char* safetensors_code(DType type);   // "F32"
+DType safetensors_type(const std::string& code, const std::string& where);   // Exit::storage
+
 // Streams the tensors in pieces; larger elements first, so that every tensor is aligned.
 void write_safetensors(FileWriter& out, const std::vector<NamedView>& tensors);
-// Parses a whole file; `path` is for messages. Exit::storage on anything that breaks the format.
+// Views into the bytes of a whole file, by name; `path` is for messages. Exit::storage on anything
+// that breaks the format.
+std::map<std::string, View> view_safetensors(std::string& bytes, const std::string& path);
+// The same with copies of the tensors.
 std::map<std::string, std::pair<View, std::vector<u8>>> parse_safetensors(const std::string& bytes,
                                                                           const std::string& path);
 

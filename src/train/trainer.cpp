@@ -57,6 +57,7 @@ Trainer::Trainer(World& world, const Experiment& experiment, const TrainOptions&
   for (const TableState& table : state->tables) summed.push_back(table.grad);
   reducer = make_reducer(session, summed);
   open_watch();
+  make_saver();
 }
 
 RunFolder Trainer::open_run(RunMode mode) {
@@ -90,7 +91,7 @@ void Trainer::begin() {
   on_rank_0(ranks, [&] {
     run.write_config(e.text());
     run.begin(facts);
-    remove_leftovers(files, run.checkpoints());
+    for (const std::string& folder : checkpoint_folders()) remove_leftovers(files, folder);
     metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
     events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
     return "";
@@ -99,6 +100,7 @@ void Trainer::begin() {
             ranks.size(), session.world->kind(), facts.device,
             session.shards->rows(e.data.split), steps_per_epoch, total);
   log::info("ranks:{}", placement(session, plan->memory()));
+  log::info("checkpoints: {} of host memory a rank", human_bytes(saver->slice_bytes()));
   log::debug("{}", plan->print());
 }
 
@@ -106,32 +108,26 @@ Exit Trainer::loop() {
   begin_watch();
   Feed feed(feed_options(), watch_row_waits(ranks.duplicate(), status));
   Progress progress(stderr_is_terminal(), session.experiment.train.log_every_steps);
-  Exit outcome = Exit::done;
   started = seconds_now();
-  window_started = started;
-  while (step < total && outcome == Exit::done && !stopped_early) {
+  window_started = last_save = started;
+  while (step < total && !stopping && !stopped_early) {
     begin_step(feed);
     // A step may run while the host prepares the next, but not over an edge where state is read.
-    while (step < given && (given - step > plan->ahead() || is_edge(given))) {
+    while (step < given && (given - step > plan->ahead() || is_edge(given) || wants_edge())) {
       const StepResult result = finish_step();
       report(result, feed.waited_seconds(), progress);
-      if (result.requests.at(Requests::stop) > 0) outcome = Exit::stopped;
+      heed(result);
     }
-    if (outcome == Exit::stopped)
-      while (step < given) report(finish_step(), feed.waited_seconds(), progress);
     if (step < given) continue;
     restore_weights();
     enter(Phase::evaluation);
-    const bool epoch_done = step % steps_per_epoch == 0;
-    if (epoch_done) end_epoch();
+    if (step % steps_per_epoch == 0) end_epoch();
     enter(Phase::checkpoint);
-    const i64 every = session.experiment.checkpoint.every_steps;
-    const bool due = (every > 0 ? step % every == 0 : epoch_done) || step == best_step;
-    if (due || step == total || outcome == Exit::stopped || stopped_early) checkpoint();
+    save_if_due();
   }
   enter(Phase::end);
   progress.finish();
-  return outcome;
+  return stopping ? Exit::stopped : Exit::done;
 }
 
 // Whether state is read after this many steps, by the config alone: an evaluation or a checkpoint.
@@ -165,6 +161,10 @@ void Trainer::begin_step(Feed& feed) {
   const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
   std::vector<double> requests(Requests::count, 0);
   requests[Requests::stop] = asked;
+  requests[Requests::save] = save_time_is_up() ? 1 : 0;
+  const Saver::Word word = saver->word();
+  requests[Requests::written] = word.written;
+  requests[Requests::failed] = word.failed;
   in_step(given + 1, [&] {
     plan->begin(item.batch, item.sparse, requests, reducer.get(), rate);
   });

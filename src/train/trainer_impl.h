@@ -13,6 +13,7 @@
 #include "train/metrics_log.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
+#include "train/saver.h"
 #include "train/session.h"
 #include "train/tensorboard.h"
 #include "train/trainer.h"
@@ -41,15 +42,26 @@ struct Trainer {
   void account(const Ledger& rows, const StepResult& result);
   void report(const StepResult& result, double waited, Progress& progress);
   bool is_edge(i64 steps) const;
-  // trainer_state.cpp
+  // trainer_checkpoint.cpp
+  std::vector<std::string> checkpoint_folders() const;
+  void make_saver();
   bool resume();   // whether there was a checkpoint
+  nlohmann::json load_state(bool good);   // the newest, or the newest whose values are all finite
+  void take_state(const nlohmann::json& saved);
   void check_resumable(const nlohmann::json& saved) const;
-  void checkpoint();
   nlohmann::json state_json() const;
+  bool wants_edge() const;
+  void heed(const StepResult& result);
+  bool save_time_is_up() const;
+  void save_if_due();
+  void checkpoint();
+  void tell_checkpoints() const;
+  // trainer_state.cpp
   Ledger summed_ledger();
   void write_ledger();
   void end_epoch();
   void judge(const EvalResult& result);
+  void rank_evaluation(double value, bool larger);
   bool out_of_patience() const;
 
   // trainer_watch.cpp
@@ -84,6 +96,13 @@ struct Trainer {
   double best = 0;               // of the early-stopping metric
   i64 best_step = -1, evaluations_since_best = 0;
   bool stopped_early = false;
+  std::unique_ptr<Saver> saver;
+  std::vector<std::pair<double, i64>> ranking;   // the best evaluations and their steps, best first
+  MetricValues last_metrics;     // of the last evaluation of this attempt
+  double last_loss = 0;
+  bool stopping = false;         // all ranks know that one was asked to stop
+  bool save_owed = false;        // a checkpoint is due; all ranks know it
+  double last_save = 0;
   double started = 0, comm_seconds = 0;
   double window_started = 0, window_waited = 0, window_comm = 0;
   i64 timed = 0, window_steps = 0;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -9,76 +10,6 @@
 #include "train/trainer_impl.h"
 
 namespace cohort {
-
-void Trainer::check_resumable(const nlohmann::json& saved) const {
-  const nlohmann::json now = state_json();
-  for (const char* key : {"seed", "global_batch", "lanes", "window", "data"}) {
-    if (saved.at(key) == now.at(key)) continue;
-    fail(Exit::usage, "{}: cannot resume: '{}' was {} in the checkpoint and is {} now: the rest of "
-         "the epoch would use other rows; set it back, or start a new run with --new",
-         run.path(), key, saved.at(key).dump(), now.at(key).dump());
-  }
-  for (const char* key : {"ranks", "device", "build"})
-    if (ranks.rank() == 0 && saved.at(key) != now.at(key))
-      log::warn("resuming with another {} ({} then, {} now): the run goes on, equal up to rounding, "
-                "not bit for bit", key, saved.at(key).dump(), now.at(key).dump());
-}
-
-bool Trainer::resume() {
-  std::optional<LoadedCheckpoint> loaded;
-  const std::string path = on_rank_0(ranks, [&] {
-    loaded = load_newest(files, run.checkpoints());
-    return loaded ? loaded->path : "";
-  });
-  if (path.empty()) return false;
-  if (ranks.rank() != 0) loaded = load_checkpoint(files, path);
-  const nlohmann::json& saved = loaded->state();
-  check_resumable(saved);
-  HostTensors host = state->copy_to_host();
-  restore(*loaded, host.views);
-  state->copy_from_host(host);
-  step = saved.at("step").get<i64>();
-  productive_seconds = saved.value("productive_seconds", 0.0);
-  Decision decision = state->first_decision();
-  decision.updates = saved.at("update_count").get<i64>();
-  if (decision.loss_scale != 1 && saved.value("loss_scale", 1.0) != 1) {   // float16, then and now
-    decision.loss_scale = saved.at("loss_scale").get<double>();
-    decision.good_steps = saved.at("good_steps").get<i64>();
-  }
-  state->write_decision(decision);
-  best = saved.at("best").at("value").get<double>();
-  best_step = saved.at("best").at("step").get<i64>();
-  evaluations_since_best = saved.at("best").at("evaluations_since").get<i64>();
-  stopped_early = out_of_patience();
-  if (ranks.rank() == 0) {
-    ledger_from_json(saved.at("ledger"), ledger);
-    log::info("resumed from {} at step {}", path, step);
-  }
-  return true;
-}
-
-nlohmann::json Trainer::state_json() const {
-  const Experiment& e = session.experiment;
-  const i64 lanes = e.data.lanes > 0 ? e.data.lanes : std::min<i64>(batch, 64);
-  const Decision decision = state->read_decision();
-  return {{"step", step},
-          {"epoch", step / steps_per_epoch},
-          {"epoch_step", step % steps_per_epoch},
-          {"update_count", decision.updates},
-          {"loss_scale", decision.loss_scale},
-          {"good_steps", decision.good_steps},
-          {"productive_seconds", productive_seconds},
-          {"seed", e.train.seed},
-          {"global_batch", batch},
-          {"lanes", lanes},
-          {"window", e.data.window},
-          {"data", session.shards->fingerprint()},
-          {"best", {{"value", best}, {"step", best_step},
-                    {"evaluations_since", evaluations_since_best}}},
-          {"ranks", ranks.size()},
-          {"device", session.device->describe()},
-          {"build", build_id()}};
-}
 
 // The ledger of all ranks; the same on each.
 Ledger Trainer::summed_ledger() {
@@ -96,23 +27,6 @@ Ledger Trainer::summed_ledger() {
     }
   }
   return sum;
-}
-
-void Trainer::checkpoint() {
-  const Ledger sum = summed_ledger();
-  on_rank_0(ranks, [&] {
-    const HostTensors host = state->copy_to_host();
-    nlohmann::json saved = state_json();
-    saved["ledger"] = ledger_to_json(sum);
-    try {
-      save_checkpoint(files, run.checkpoints() + "/" + checkpoint_name(step), host.views,
-                      saved, [&] { return run.still_newest(); });
-      prune(files, run.checkpoints(), session.experiment.checkpoint.keep_last, best_step);
-    } catch (const Error& e) {
-      fail(Exit::storage, "step {}: checkpoint: {}", step, e.what());
-    }
-    return "";
-  });
 }
 
 void Trainer::write_ledger() {
@@ -166,13 +80,26 @@ void Trainer::judge(const EvalResult& result) {
     } else {
       ++evaluations_since_best;
     }
+    rank_evaluation(value, larger_is_better(name));
   }
+  last_metrics = result.metrics;
   if (metrics) metrics->add(EvalLine{step, epoch, e.eval.split, result.rows, result.metrics});
   if (ranks.rank() == 0)
     log::info("epoch {} step {} {}: {} rows{}", epoch + 1, step, e.eval.split, result.rows, text);
   stopped_early = out_of_patience();
   if (stopped_early && ranks.rank() == 0)
     log::info("early stop: {} has not improved in {} evaluations", chosen, evaluations_since_best);
+}
+
+// The best evaluations so far, the best first; earlier ones first among equals.
+void Trainer::rank_evaluation(double value, bool larger) {
+  if (!std::isfinite(value)) return;
+  const auto worse = [&](const std::pair<double, i64>& other) {
+    return larger ? value > other.first : value < other.first;
+  };
+  ranking.insert(std::find_if(ranking.begin(), ranking.end(), worse), {value, step});
+  const auto most = static_cast<std::size_t>(session.experiment.checkpoint.keep_best);
+  if (ranking.size() > most) ranking.resize(most);
 }
 
 bool Trainer::out_of_patience() const {
@@ -189,6 +116,7 @@ void Trainer::finish(Exit outcome) {
   tell_effective_time();
   if (outcome == Exit::stopped)
     log::info("stopped on request at step {} with a checkpoint; --resume goes on", step);
+  tell_checkpoints();
   log::flush();
 }
 

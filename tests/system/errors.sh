@@ -44,14 +44,14 @@ says "train.parquet"
 [ ! -e "$SET/parquet" ] || die "a failed shard run left a shard set"
 
 # A damaged checkpoint: the one before it is taken.
-newest=$(ls -d "$RUNS"/first/checkpoints/step-* | tail -n 1)
-flip "$newest/tensors.safetensors"
+newest=$RUNS/first/checkpoints/step-$(last_step first)
+flip "$newest/tensors-00001-of-00001.safetensors"
 expect 4 "$COHORT" verify "$newest"
 expect 0 "$COHORT" train "$CONFIG" $(options first) checkpoint.every_steps=20 --resume
 says "skipped the checkpoint $newest"
 says "resumed from"
 expect 0 "$COHORT" verify "$newest"
-same "$newest/tensors.safetensors" "$RUNS"/first-2/checkpoints/"${newest##*/}"/tensors.safetensors
+same_tensors "$newest" "$RUNS/first-2/checkpoints/${newest##*/}"
 
 # A damaged shard: alone, and without a hang where the other rank is well.
 flip "$SET/behavior/train-00001.h5"

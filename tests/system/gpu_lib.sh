@@ -104,12 +104,10 @@ near() {
   same "$RUNS/$1/ledger.jsonl" "$RUNS/$2/ledger.jsonl"
 }
 
-last_step() { ls -d "$RUNS/$1"/checkpoints/step-* | tail -n 1 | sed 's/.*-//'; }
-
 # same_end RUN OTHER: last checkpoint and ledger, bit for bit.
 same_end() {
-  same "$RUNS/$1/checkpoints/step-$(last_step "$1")/tensors.safetensors" \
-    "$RUNS/$2/checkpoints/step-$(last_step "$2")/tensors.safetensors"
+  same_tensors "$RUNS/$1/checkpoints/step-$(last_step "$1")" \
+    "$RUNS/$2/checkpoints/step-$(last_step "$2")"
   same "$RUNS/$1/ledger.jsonl" "$RUNS/$2/ledger.jsonl"
 }
 

@@ -16,9 +16,12 @@ go_on() {
   for step in "$RUNS/$2"/checkpoints/step-*; do
     [ "$((10#${step##*-}))" -le 6 ] || rm -r "$step"
   done
+  # One that was due while another was being written has a later step.
+  step=$((10#$(last_step "$2")))
+  [ "$step" -ge 1 ] || die "$1 has no early checkpoint"
   train "$3" "$2" 2 --resume $TWO device.kind="$4"
   says "resumed from"
-  says "at step 6"
+  says "at step $step"
 }
 for config in recommend-two-tower sentiment-cnn; do
   train $config $config-gpu 2 $TWO

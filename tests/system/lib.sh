@@ -66,6 +66,17 @@ no_loss() { ! grep -q 'is gone' "$LOG" || die "a rank is told lost that was not"
 
 same() { cmp -- "$1" "$2" >"$LOG" 2>&1 || die "$1 and $2 differ"; }
 
+# last_step RUN: of its newest checkpoint, 12 digits.
+last_step() { ls -d "$RUNS/$1"/checkpoints/step-???????????? | tail -n 1 | sed 's/.*-//'; }
+
+# same_tensors CHECKPOINT OTHER: files of tensors, of the same number of ranks.
+same_tensors() {
+  local file
+  for file in "$1"/tensors-*.safetensors; do
+    same "$file" "$2/${file##*/}"
+  done
+}
+
 # shard NAME...: demo data, and a shard set of each.
 shard() {
   local name

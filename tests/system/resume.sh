@@ -8,14 +8,12 @@ options() {
   echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
     checkpoint.every_steps=9
 }
-last_step() { ls -d "$RUNS/$1"/checkpoints/step-* | tail -n 1 | sed 's/.*-//'; }
 
 # equal RUN OTHER: last checkpoint and ledger.
 equal() {
   local step
   step=$(last_step "$1")
-  same "$RUNS/$1/checkpoints/step-$step/tensors.safetensors" \
-    "$RUNS/$2/checkpoints/step-$step/tensors.safetensors"
+  same_tensors "$RUNS/$1/checkpoints/step-$step" "$RUNS/$2/checkpoints/step-$step"
   same "$RUNS/$1/ledger.jsonl" "$RUNS/$2/ledger.jsonl"
 }
 

@@ -29,5 +29,5 @@ start both "$MPIEXEC" -n 2
 kill -USR1 $(ranks | head -n 1)
 ends_with 75 "SIGUSR1 to one rank of two"
 says "stopped on request"
-expect 0 "$COHORT" verify "$(ls -d "$RUNS"/both/checkpoints/step-* | tail -n 1)"
+expect 0 "$COHORT" verify "$RUNS/both/checkpoints/step-$(last_step both)"
 echo "stop passed"

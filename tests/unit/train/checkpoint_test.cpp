@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "memory_files.h"
+#include "train/retention.h"
 
 namespace cohort {
 namespace {
@@ -15,6 +16,8 @@ using nlohmann::json;
 using ::testing::HasSubstr;
 
 const std::string kFolder = "run/checkpoints";
+const std::string kTensors = "tensors-00001-of-00001.safetensors";
+const std::string kState = "state.json", kManifest = "manifest.json";
 
 // Tensors of every type and odd sizes, filled with values that depend on `salt`.
 struct Model {
@@ -145,7 +148,7 @@ TEST(Checkpoint, PruneSurvivesACrashAnywhere) {
       files->make_durable();
       files->arm(fault, k);
       try {
-        prune(*files, kFolder, 2, 10);
+        prune(*files, kFolder, {2, {10}, 0});
       } catch (const Error&) {
       }
       const bool finished = files->operations <= k;
@@ -162,7 +165,7 @@ TEST(Checkpoint, PruneSurvivesACrashAnywhere) {
 }
 
 TEST(Checkpoint, EveryDamagedByteIsDetectedAndSkipped) {
-  for (const char* name : {"tensors.safetensors", "state.json", "manifest.json"}) {
+  for (const std::string& name : {kTensors, kState, kManifest}) {
     const std::string path = path_of(20) + "/" + name;
     i64 size = 1;
     for (i64 at = 0; at < size; ++at) {
@@ -172,7 +175,7 @@ TEST(Checkpoint, EveryDamagedByteIsDetectedAndSkipped) {
       files->flip(path, static_cast<std::size_t>(at));
       const std::string message = error_of([&] { load_checkpoint(*files, path_of(20)); });
       EXPECT_THAT(message, HasSubstr(checkpoint_name(20))) << name << " byte " << at;
-      if (std::string(name) != "manifest.json") {
+      if (name != "manifest.json") {
         EXPECT_THAT(message, HasSubstr(name));
       }
       EXPECT_EQ(expect_whole(*files), 10) << name << " byte " << at;
@@ -181,7 +184,7 @@ TEST(Checkpoint, EveryDamagedByteIsDetectedAndSkipped) {
 }
 
 TEST(Checkpoint, TruncatedAndMissingFilesAreNamed) {
-  for (const char* name : {"tensors.safetensors", "state.json", "manifest.json"}) {
+  for (const std::string& name : {kTensors, kState, kManifest}) {
     auto files = disk_with_one();
     save(*files, 20);
     const std::string path = path_of(20) + "/" + name;
@@ -195,13 +198,13 @@ TEST(Checkpoint, TruncatedAndMissingFilesAreNamed) {
 
 TEST(Checkpoint, AllDamagedIsAnErrorAndNotAFreshStart) {
   auto files = disk_with_one();
-  files->flip(path_of(10) + "/tensors.safetensors", 40);
+  files->flip(path_of(10) + "/" + kTensors, 40);
   EXPECT_THAT(error_of([&] { load_newest(*files, kFolder); }), HasSubstr("none of 1"));
 }
 
 TEST(Checkpoint, ADamagedOneIsReplacedAValidOneKept) {
   auto files = disk_with_one();
-  files->flip(path_of(10) + "/tensors.safetensors", 40);
+  files->flip(path_of(10) + "/" + kTensors, 40);
   save(*files, 10);
   EXPECT_EQ(expect_whole(*files), 10);
   Model other(99);
