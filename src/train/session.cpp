@@ -6,6 +6,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "comm/cuda_loader.h"
 #include "model/build.h"
@@ -86,7 +87,11 @@ Session open_session(World& world, Experiment experiment) {
   if (!real_files().exists(folder + "/manifest.json"))
     fail(Exit::data, "{}: no shard set there (data.shards): make it with `cohort shard RECIPE.yaml`, "
          "or name another folder", folder);
-  s.shards = ShardSet::open(folder);
+  if (const DataConfig& data = s.experiment.data; !data.stage_dir.empty()) {
+    s.staged = stage_on_hosts(world, folder, data.stage_dir, data.stage_gib << 30);
+    if (s.staged.copied) log::info("data.stage_dir: copied to {}", s.staged.path);
+  }
+  s.shards = ShardSet::open(s.staged.path.empty() ? folder : s.staged.path);
   s.graph = std::make_unique<Graph>(
       fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
   freeze_parameters(*s.graph, s.experiment.init);

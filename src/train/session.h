@@ -6,6 +6,7 @@
 
 #include "comm/communicator.h"
 #include "data/shard_set.h"
+#include "data/stage.h"
 #include "device/device.h"
 #include "model/graph.h"
 #include "plan/metrics.h"
@@ -16,6 +17,7 @@ namespace cohort {
 
 struct Session {
   Experiment experiment;
+  Staged staged;                     // where the shards lie, if data.stage_dir is set
   std::shared_ptr<ShardSet> shards;
   std::unique_ptr<Graph> graph;      // fused; plans keep a reference
   std::unique_ptr<Device> device;
