@@ -57,7 +57,7 @@ TEST(Watchdog, ARankThatHangsIsNamedAndAllEnd) {
     } else {
       status.wait_begins();
     }
-    watchdog.watch(said.config(0.3, 0));
+    watchdog.watch(said.config(4, 0));   // a silent rank is one of 2 s
     while (said.ended < 3) std::this_thread::sleep_for(5ms);
     c.rank() == 1 ? status.read_ends(read) : status.wait_ends();
   });
