@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
@@ -38,12 +39,19 @@ int terminal_columns() {
   return known ? size.ws_col : 80;
 }
 
-int usable_cores() {
+std::vector<int> usable_core_numbers() {
+  std::vector<int> numbers;
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  const int cores = CPU_COUNT(&set);
-  return cores > 0 ? cores : 1;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return {0};
+  for (int k = 0; k < CPU_SETSIZE; ++k) {
+    if (CPU_ISSET(static_cast<std::size_t>(k), &set)) numbers.push_back(k);
+  }
+  return numbers;
 }
+
+int usable_cores() { return std::max(1, static_cast<int>(usable_core_numbers().size())); }
+
+int online_cores() { return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN))); }
 
 }  // namespace cohort

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace cohort {
 
@@ -15,5 +16,9 @@ bool stderr_is_terminal();
 int terminal_columns();
 // Cores that this process may run on (its affinity mask), at least 1.
 int usable_cores();
+// Their numbers, ascending.
+std::vector<int> usable_core_numbers();
+// Cores of this host that are switched on, at least 1.
+int online_cores();
 
 }  // namespace cohort

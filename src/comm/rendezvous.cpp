@@ -39,12 +39,28 @@ i64 launched_size() {
       return *value;
     }
   }
-  if (env("PMIX_RANK") || env("PMI_RANK")) return 0;
   if (env("SLURM_STEP_ID") && env("SLURM_PROCID")) {
     if (const auto text = env("SLURM_STEP_NUM_TASKS")) return parse_i64(*text).value_or(0);
     return 0;
   }
+  if (env("PMIX_RANK") || env("PMI_RANK")) return 0;
   return -1;
+}
+
+// mpirun inside of an allocation may start fewer ranks, or more, than were asked of Slurm: half of
+// the nodes would idle, or ranks share cores, and nothing else would tell.
+void check_allocation(i64 size) {
+  const auto meant = env("COHORT_RANKS");
+  const bool allocation = env("SLURM_JOB_ID") && env("SLURM_NTASKS") && !env("SLURM_PROCID");
+  if (!meant && !(allocation && env("OMPI_COMM_WORLD_SIZE"))) return;
+  const std::string name = meant ? "COHORT_RANKS" : "SLURM_NTASKS";
+  const std::string text = meant ? *meant : *env("SLURM_NTASKS");
+  const auto expected = parse_i64(text);
+  if (!expected || *expected < 1) fail(Exit::usage, "{} is '{}', expected a count", name, text);
+  if (*expected == size) return;
+  fail(Exit::usage,
+       "{} ranks were started, but {} is {}: start that many, or say with COHORT_RANKS={} that "
+       "so many are meant", size, name, text, size);
 }
 
 }  // namespace
@@ -68,6 +84,7 @@ std::unique_ptr<World> join_world(int* argc, char*** argv) {
          "the launcher started {} ranks, but {} sees {}: start with the mpirun of the MPI that "
          "this program was built with", expected, world->kind(), size);
   }
+  check_allocation(size);
   log::set_identity(world->communicator().rank(), size, host_name());
   return world;
 }

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "comm/affinity.h"
 #include "comm/cuda_loader.h"
 #include "model/build.h"
 #include "model/fuse.h"
@@ -45,8 +46,10 @@ std::unique_ptr<Device> make_cuda_device(Session& session) {
 
 std::unique_ptr<Device> make_session_cpu(World& world, const DeviceConfig& config) {
   CpuOptions options;
-  const i64 share = std::max(1, usable_cores() / std::max(1, world.local_size()));
-  options.threads = static_cast<int>(config.threads > 0 ? config.threads : share);
+  const int share = fair_threads(world.communicator());
+  options.threads = config.threads > 0 ? static_cast<int>(config.threads) : share;
+  const std::string warning = crowded(options.threads, world.local_size());
+  if (!warning.empty()) log::warn("{}", warning);
   options.isa = agree_isa(world.communicator(), config.isa);
   return make_cpu_device(options);
 }
