@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Several hosts, as namespaces: one loses power, and the supervisor goes on with the others to the end.
+# With COHORT_LONG=1 also: a cable is pulled; a link is slow, which a line tells by the host's name; two
+# jobs on one run folder.
+LOCAL=$2/cluster/local
+reason=$("$LOCAL/hosts" check) || {
+  echo "Skipped: $reason"
+  exit 77
+}
+. "$(dirname "$0")/lib.sh" "$@"
+export COHORT_LAB=$WORK/lab COHORT_BUILD=$WORK/build
+mkdir "$WORK/build" && ln -s "$COHORT" "$WORK/build/cohort"
+echo "MPIEXEC_EXECUTABLE:FILEPATH=$MPIEXEC" >"$WORK/build/CMakeCache.txt"
+trap 'status=$?; "$LOCAL/hosts" down; (exit $status); finish' EXIT
+CONFIG=$CONFIGS/sentiment-cnn.yaml
+options() {
+  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=3 device.threads=1 \
+    checkpoint.every_steps=9
+}
+supervise() {  # supervise RUN HOSTS [key=value ...]: from h1, in the background, its id in $job
+  LOG=$WORK/$1.log
+  "$LOCAL/hosts" on h1 "$2/launch/supervise" --backoff 1 --rsh "$("$LOCAL/hosts" agent)" \
+    --interfaces 10.77.0.0/24 --hosts "$3" all train "$CONFIG" "$(options "$1")" "${@:4}" >"$LOG" 2>&1 &
+  job=$!
+}
+ends_with() {
+  wait "$job"
+  local status=$?
+  [ "$status" = "$1" ] || die "exit $status instead of $1: $2"
+}
+lost_one() {  # lost_one RUN HOST: noted, and the run went on without it
+  grep -q '"event":"failed","code":5,' "$RUNS/$1/incidents.jsonl" || die "$1: no loss was noted"
+  grep -q "\"event\":\"started\",\"ranks\":2,.*\"silent\":\"$2\"" "$RUNS/$1/incidents.jsonl" ||
+    die "$1: did not go on without $2"
+  grep -q '"event":"done"' "$RUNS/$1/incidents.jsonl" || die "$1: not done"
+}
+
+shard sentiment
+"$LOCAL/hosts" up 4 || die "no hosts"
+supervise power "$2" h1,h2,h3
+wait_for_step power 20
+"$LOCAL/hosts" off h3
+ends_with 0 "a job whose host lost power"
+lost_one power h3
+[ "${COHORT_LONG:-0}" = 1 ] || { echo "hosts passed" && exit 0; }
+
+supervise cable "$2" h1,h2,h4
+wait_for_step cable 20
+"$LOCAL/hosts" cut h4
+ends_with 0 "a job whose link was cut"
+lost_one cable h4
+"$LOCAL/hosts" join h4
+
+supervise slow "$2" h1,h2,h4 train.epochs=100000
+wait_for_step slow 20
+"$LOCAL/hosts" slow h4 2mbit
+for ((i = 0; i < 150; i++)); do
+  grep -qE 'link.*h4|h4.*link' "$LOG" && break
+  sleep 1
+done
+grep -qE 'link.*h4|h4.*link' "$LOG" || die "the slow link of h4 is not told"
+"$LOCAL/hosts" fast h4
+kill -KILL "$job"
+
+supervise fenced "$2" h1 train.epochs=100000
+wait_for_step fenced 20
+first=$job
+expect 0 "$LOCAL/hosts" on h2 "$COHORT" train "$CONFIG" "$(options fenced)" --resume
+wait "$first" && die "the job before goes on in a folder that another took"
+echo "hosts passed, long"
