@@ -82,6 +82,8 @@ void Trainer::begin() {
   facts.ranks = ranks.size();
   facts.seed = e.train.seed;
   state->initialise(e.train.seed);
+  if (ranks.size() > 1)
+    replicas = std::make_unique<ReplicaCheck>(*session.device, state->tensors());
   on_rank_0(ranks, [&] { return chaos.before_resume(run.checkpoints()), ""; });
   if (!resume())
     warm_start(files, session, *state);
@@ -120,6 +122,7 @@ Exit Trainer::loop() {
     }
     if (step < given) continue;
     restore_weights();
+    if (compares_replicas(step)) replicas->compare(ranks, step);
     enter(Phase::evaluation);
     if (step % steps_per_epoch == 0) end_epoch();
     enter(Phase::checkpoint);
@@ -134,6 +137,7 @@ Exit Trainer::loop() {
 bool Trainer::is_edge(i64 steps) const {
   const i64 every = session.experiment.checkpoint.every_steps;
   return steps == total || steps % steps_per_epoch == 0 || (every > 0 && steps % every == 0) ||
+         compares_replicas(steps) ||
          chaos.is_edge(steps, first_step);
 }
 
@@ -171,7 +175,7 @@ void Trainer::begin_step(Feed& feed) {
   dawdle();
   Ledger rows(static_cast<i64>(ledger.lines().size()));
   rows.add(item.batch);
-  begun.push_back(std::move(rows));
+  begun.push_back({std::move(rows), std::move(item)});
   ++given;
 }
 
@@ -192,9 +196,9 @@ Feed::Options Trainer::feed_options() const {
           sparse_inputs(*session.graph)};
 }
 
-void Trainer::account(const Ledger& rows, const StepResult& result) {
+void Trainer::account(const BegunStep& done, const StepResult& result) {
   for (std::size_t s = 0; s < ledger.lines().size(); ++s) {
-    const Ledger::Line& more = rows.lines()[s];
+    const Ledger::Line& more = done.rows.lines()[s];
     Ledger::Line& line = ledger.lines()[s];
     (result.skipped ? line.skipped : line.used) += more.used;
     if (!result.skipped) line.sum += more.sum;
@@ -203,9 +207,10 @@ void Trainer::account(const Ledger& rows, const StepResult& result) {
     bad_steps = 0;
     return;
   }
-  log::warn("step {}: loss {} or gradient norm {} is not finite; the step is skipped on all ranks",
-            step + 1, result.loss, result.grad_norm);
-  if (++bad_steps >= session.experiment.train.nonfinite_limit)
+  ++bad_steps;
+  ++skipped_steps;
+  tell_skipped(done, result);
+  if (bad_steps >= session.experiment.train.nonfinite_limit)
     fail(Exit::nonfinite, "step {}: {} steps in a row were not finite; lower the learning rate or "
          "set optimizer.clip_norm, then resume from the newest checkpoint", step + 1, bad_steps);
 }

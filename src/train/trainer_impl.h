@@ -12,6 +12,7 @@
 #include "train/ledger_file.h"
 #include "train/metrics_log.h"
 #include "train/progress.h"
+#include "train/replicas.h"
 #include "train/run_folder.h"
 #include "train/saver.h"
 #include "train/session.h"
@@ -27,6 +28,12 @@ struct Requests {
   enum : std::size_t { stop, save, written, failed, count };   // at most five
 };
 
+// Given to the device and not finished. Its batch is kept, to find what was not finite in it.
+struct BegunStep {
+  Ledger rows;
+  FeedItem item;
+};
+
 struct Trainer {
   Trainer(World& world, const Experiment& experiment, const TrainOptions& options);
   void begin();
@@ -39,9 +46,12 @@ struct Trainer {
   RunFolder open_run(RunMode mode);
   void begin_step(Feed& feed);
   StepResult finish_step();
-  void account(const Ledger& rows, const StepResult& result);
+  void account(const BegunStep& done, const StepResult& result);
   void report(const StepResult& result, double waited, Progress& progress);
   bool is_edge(i64 steps) const;
+  // trainer_nonfinite.cpp
+  void tell_skipped(const BegunStep& done, const StepResult& result);
+  bool compares_replicas(i64 steps) const;
   // trainer_checkpoint.cpp
   std::vector<std::string> checkpoint_folders() const;
   void make_saver();
@@ -86,13 +96,15 @@ struct Trainer {
   std::unique_ptr<ModelState> state;
   std::unique_ptr<Reducer> reducer;      // null with one rank
   std::unique_ptr<Plan> plan;            // its recordings use the reducer
-  std::deque<Ledger> begun;      // rows of the steps that the device was given and has not finished
+  std::deque<BegunStep> begun;
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<MetricsLog> metrics;   // rank 0
   std::unique_ptr<EventFile> events;     // rank 0
   i64 step = 0;                  // done
   i64 given = 0;                 // to the device
-  i64 bad_steps = 0;
+  i64 bad_steps = 0;             // skipped in a row
+  i64 skipped_steps = 0;         // of this attempt
+  std::unique_ptr<ReplicaCheck> replicas;   // null with one rank
   double best = 0;               // of the early-stopping metric
   i64 best_step = -1, evaluations_since_best = 0;
   bool stopped_early = false;
