@@ -53,7 +53,7 @@ for path in "$SET"/behavior/*; do
   says "$file"
   rm "damaged/$file"
   train 3 "gone-$file"
-  says "$file"
+  if [ "$file" = manifest.json ]; then says 'no shard set there'; else says "$file"; fi
 done
 [ "$rows_named" -gt 0 ] || die "of $trials flips none was told by its rows"
 echo "shards passed: $trials flips, $rows_named told by rows"
