@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/bench.h"
+#include "app/checkpoint.h"
 #include "app/child.h"
 #include "app/commands.h"
 #include "app/compare.h"
@@ -63,6 +64,7 @@ struct Options {
   ScoreOptions score;
   InspectOptions inspect;
   VerifyOptions verify;
+  CheckpointOptions checkpoint;
   CompareOptions compare;
   BenchOptions bench;
   DoctorOptions doctor;
@@ -116,6 +118,40 @@ void add_data_verbs(CLI::App& app, Options& o, Job& job) {
   compare->add_option("--svg", o.compare.svg, "also draw their learning curves into this file");
   compare->add_option("--metric", o.compare.metric, "of evaluations, for --svg; default: the first");
   compare->callback([&] { job = [&o] { return run_compare(o.compare); }; });
+}
+
+void add_checkpoint(CLI::App& app, Options& o, Job& job) {
+  CLI::App* verb = app.add_subcommand("checkpoint", "list, verify, compare or remove checkpoints");
+  verb->footer("Example: cohort checkpoint list runs/image-cnn");
+  verb->require_subcommand(1);
+  const auto add = [&](const char* name, const char* what, int (*run)(const CheckpointOptions&)) {
+    CLI::App* sub = verb->add_subcommand(name, what);
+    sub->add_option("path", o.checkpoint.path, "run folder, its checkpoints/, or a checkpoint")
+        ->required();
+    sub->callback([&o, &job, run] { job = [&o, run] { return run(o.checkpoint); }; });
+    return sub;
+  };
+  CLI::App* list = add("list", "a run's checkpoints", run_checkpoint_list);
+  list->add_flag("--json", o.checkpoint.json, "machine-readable");
+  CLI::App* verify = add("verify", "read all, check every checksum", [](const CheckpointOptions& c) {
+    return run_verify({c.path, c.json});
+  });
+  verify->add_flag("--json", o.checkpoint.json, "machine-readable");
+  CLI::App* diff = add("diff", "which tensors of two differ, and how much; 1 if any does",
+                       run_checkpoint_diff);
+  diff->add_option("other", o.checkpoint.other, "the other one")->required();
+  diff->add_flag("--json", o.checkpoint.json, "machine-readable");
+  CLI::App* prune = add("prune", "remove all but the newest and the best", run_checkpoint_prune);
+  prune->add_option("--keep-last", o.checkpoint.keep_last, "newest kept")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
+  prune->add_option("--keep-best", o.checkpoint.keep_best, "best kept")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  prune->add_option("--keep-every-hours", o.checkpoint.keep_every_hours, "of the rest, one for each")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  prune->add_flag("--dry-run", o.checkpoint.dry_run, "only say what would go");
 }
 
 void add_bench(CLI::App& app, Options& o, Job& job) {
@@ -212,6 +248,7 @@ int main(int argc, char** argv) {
   Job job;
   RankJob rank_job;
   add_data_verbs(app, options, job);
+  add_checkpoint(app, options, job);
   add_bench(app, options, job);
   add_sweep(app, options, job);
   add_rank_verbs(app, options, rank_job);
