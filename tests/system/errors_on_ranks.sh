@@ -75,7 +75,7 @@ done 2>"$WORK/moving"
 wait $job
 status=$?
 [ $status = 4 ] || die "exit $status instead of 4 when a checkpoint could not be written"
-error_lines 1 " error rank 0 [^ ]+: step [0-9]+: checkpoint: .*[Nn]ot a directory"
+error_lines 1 " error rank 0 [^ ]+: step [0-9]+: the last checkpoint could not be written: .*[Nn]ot a directory"
 no_loss
 ! grep -q MPI_ABORT "$LOG" || die "ranks that agreed called MPI_Abort"
 grep -q '"exit_code": 4' "$RUNS/storage/run.json" || die "run.json does not tell how the run ended"
