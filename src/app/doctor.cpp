@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
+#include <nlohmann/json.hpp>
 
 #include "app/table.h"
 #include "base/build.h"
@@ -58,15 +58,21 @@ std::string where(const std::vector<int>& ranks, const Hosts& hosts) {
                      join(names, ", "));
 }
 
+std::string place_of(const Finding& f, const std::vector<int>& ranks, const Hosts& hosts) {
+  if (f.of_job) return "job";
+  if (f.of_host) return "host " + hosts.of.at(static_cast<std::size_t>(ranks.front()));
+  return where(ranks, hosts);
+}
+
 json to_json(const Finding& f) {
   return {f.check, static_cast<int>(f.fitness), f.value, f.remedy, static_cast<int>(f.cause),
-          f.of_job};
+          f.of_job, f.of_host};
 }
 
 Finding from_json(const json& j) {
   return {j[0].get<std::string>(), static_cast<Fitness>(j[1].get<int>()),
           j[2].get<std::string>(), j[3].get<std::string>(),
-          static_cast<Exit>(j[4].get<int>()), j[5].get<bool>()};
+          static_cast<Exit>(j[4].get<int>()), j[5].get<bool>(), j[6].get<bool>()};
 }
 
 std::vector<std::vector<Finding>> gather(const Doctor& doctor) {
@@ -114,7 +120,7 @@ json make_report(const Doctor& doctor, json findings, Exit exit) {
           {"hosts", std::move(hosts)},
           {"warnings", warnings},
           {"findings", std::move(findings)},
-          {"details", doctor.details}};
+          {"details", *doctor.details}};
 }
 
 }  // namespace
@@ -155,7 +161,7 @@ json merge_findings(const std::vector<std::vector<Finding>>& by_rank, const Host
       if (std::find(checks.begin(), checks.end(), f.check) == checks.end())
         checks.push_back(f.check);
       const auto same = std::find_if(merged.begin(), merged.end(), [&](const Merged& m) {
-        return to_json(m.finding) == to_json(f);
+        return !f.of_host && to_json(m.finding) == to_json(f);
       });
       if (same == merged.end()) merged.push_back({f, {static_cast<int>(r)}});
       else if (same->ranks.back() != static_cast<int>(r)) same->ranks.push_back(static_cast<int>(r));
@@ -167,7 +173,7 @@ json merge_findings(const std::vector<std::vector<Finding>>& by_rank, const Host
       if (m.finding.check != check) continue;
       list.push_back({{"check", check},
                       {"fitness", fitness_names[static_cast<int>(m.finding.fitness)]},
-                      {"where", m.finding.of_job ? "job" : where(m.ranks, hosts)},
+                      {"where", place_of(m.finding, m.ranks, hosts)},
                       {"value", m.finding.value},
                       {"remedy", m.finding.remedy},
                       {"exit_code", m.finding.fitness == Fitness::unfit
@@ -184,7 +190,7 @@ Exit verdict(const json& findings) {
 }
 
 int run_doctor(World& world, const DoctorOptions& options) {
-  Doctor doctor{world, options, hosts_of(world.communicator()), {}, json::object()};
+  Doctor doctor{world, options, hosts_of(world.communicator()), {}, std::make_shared<json>(json::object())};
   const bool speaks = world.communicator().rank() == 0;
   const std::pair<const char*, void (*)(Doctor&)> parts[] = {{"hosts", examine_hosts},
                                                              {"network", examine_network},

@@ -2,7 +2,8 @@
 // Alone or under a launcher; needs no root.
 #pragma once
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct Finding {
   std::string remedy{};          // what to do; empty where ok
   Exit cause = Exit::usage;      // where unfit
   bool of_job = false;           // said by rank 0 for all ranks
+  bool of_host = false;          // said by the first rank of a host for all of it
 };
 
 // Where the ranks are.
@@ -46,7 +48,7 @@ struct Doctor {
   DoctorOptions options;
   Hosts hosts;
   std::vector<Finding> findings;   // of this rank
-  nlohmann::json details;          // rank 0: tables of the report, in JSON
+  std::shared_ptr<nlohmann::json> details;   // rank 0: tables of the report, in JSON
 
   Communicator& ranks() const { return world.communicator(); }
   void add(Finding finding) { findings.push_back(std::move(finding)); }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
 
@@ -98,8 +99,9 @@ void examine_affinity(Doctor& d) {
   const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
   const std::size_t there = online > 0 ? static_cast<std::size_t>(online) : together.size();
   Finding f{"affinity", Fitness::ok,
-            fmt::format("{} ranks, {} of {} cores, {} for a rank", ranks, together.size(), there,
-                        sum > together.size() ? "shared" : fmt::format("at least {}", least))};
+            fmt::format("{} ranks, {} of {} cores, {}", ranks, together.size(), there,
+                        sum > together.size() ? "shared" : fmt::format("{} for a rank", least))};
+  f.of_host = true;
   if (together.size() == 1 && there > 1) {
     f.fitness = Fitness::warn;
     f.value += ranks > 1 ? ": all ranks are bound to one core" : ": one core for all threads";
@@ -166,7 +168,7 @@ void examine_clocks(Doctor& d) {
     }
   }
   if (ranks.rank() != 0) return;
-  d.details["clock_ahead_s"] = skews;
+  (*d.details)["clock_ahead_s"] = skews;
   Finding f{"clocks", Fitness::ok,
             fmt::format("{} is {:+.6f} s from {}, the most of all hosts (within {:.6f} s)", host,
                         worst, d.hosts.names[0], within)};
@@ -191,6 +193,7 @@ void examine_shm(Doctor& d) {
   Finding f{"shm", Fitness::ok,
             fmt::format("/dev/shm: {} free of {}", human_bytes(free),
                         human_bytes(static_cast<i64>(info.f_blocks) * block))};
+  f.of_host = true;
   if (!writable || free < wanted) {
     f.fitness = Fitness::warn;
     f.value += writable ? fmt::format(", {} wanted for {} ranks", human_bytes(wanted),

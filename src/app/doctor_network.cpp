@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "app/doctor.h"
@@ -50,6 +51,7 @@ void examine_interfaces(Doctor& d) {
   }
   ::freeifaddrs(all);
   Finding f{"interfaces", Fitness::ok, found.empty() ? "none but loopback" : join(found, ", ")};
+  f.of_host = true;
   if (found.empty() && d.hosts.names.size() > 1) {
     f.fitness = Fitness::unfit;
     f.cause = Exit::lost;
@@ -194,8 +196,8 @@ void examine_network(Doctor& d) {
   if (rank != 0) return;
   judge(d, "between hosts", far, true);
   judge(d, "within hosts", near, false);
-  d.details["between_hosts"] = table(far);
-  d.details["within_hosts"] = table(near);
+  (*d.details)["between_hosts"] = table(far);
+  (*d.details)["within_hosts"] = table(near);
   if (d.ranks().size() == 1) {
     d.add({"between hosts", Fitness::ok, "one rank: not examined; start it under mpirun or srun", "",
            Exit::lost, true});

@@ -12,11 +12,12 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <system_error>
 #include <thread>
 
 #include "app/doctor.h"
-#include "base/hash.h"
 #include "base/text.h"
 #include "store/files.h"
 
@@ -269,7 +270,8 @@ void examine_file_clock(Doctor& d, const Place& place) {
   if (::stat(path.c_str(), &info) != 0) fail(Exit::storage, "{}: stat: {}", path, os_error());
   const double now = std::chrono::duration<double>(
       std::chrono::system_clock::now().time_since_epoch()).count();
-  const double there = static_cast<double>(info.st_mtim.tv_sec) + 1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
+  const double there = static_cast<double>(info.st_mtim.tv_sec) +
+                       1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
   if (std::fabs(there - now) < kFileClock) return;
   d.add({"file clock", Fitness::warn,
          fmt::format("the time of a new file is {:+.1f} s from this host's", there - now),
@@ -332,7 +334,7 @@ void examine_rates(Doctor& d, const Place& place) {
     write += one[0].get<double>();
     reads += one[1].get<double>();
     least = std::min(least, one[0].get<double>());
-    d.details["rates"][d.hosts.names[h]] = {{"write_mb_s", one[0].get<double>() / 1e6},
+    (*d.details)["rates"][d.hosts.names[h]] = {{"write_mb_s", one[0].get<double>() / 1e6},
                                             {"read_mb_s", one[1].get<double>() / 1e6}};
   }
   Finding f{"rates", Fitness::ok,

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -94,6 +95,9 @@ TEST(Stage, TheLeastRecentlyUsedGoesButNoneInUseAndNothingForeign) {
   real_files().make_folder(c.disk() + "/cohort-notes");
   const std::string of_a = stage_shards(a, c.disk(), 12000).path;   // room for two
   const std::string of_b = stage_shards(b, c.disk(), 12000).path;
+  for (const std::string& copy : {of_a, of_b}) {                    // a clock may tick slowly
+    fs::last_write_time(copy + ".lock", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  }
   EXPECT_FALSE(stage_shards(a, c.disk(), 12000).copied);            // now b is the older one
   const Staged third = stage_shards(d, c.disk(), 12000);
   EXPECT_TRUE(third.copied);
