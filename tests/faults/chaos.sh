@@ -4,7 +4,7 @@
 
 shard behavior
 options() {
-  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
+  echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=4 device.threads=1 \
     checkpoint.every_steps=10
 }
 CONFIG=$CONFIGS/behavior-rnn.yaml
@@ -24,10 +24,10 @@ says "effective training time"
 
 # A rank kills itself; the same command with --resume goes on from a damaged newest checkpoint to the
 # end, and nothing happens twice.
-EVENTS=kill-rank=1@step=45,corrupt-latest
+EVENTS=kill-rank=1@step=400,corrupt-latest
 timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options kill) \
   --chaos $EVENTS >"$LOG" 2>&1 && die "a job that lost a rank ended with 0"
-says "chaos: kill-rank=1@step=45"
+says "chaos: kill-rank=1@step=400"
 expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options kill) --resume --chaos $EVENTS
 says "chaos: corrupt-latest"
 says "resumed from"
