@@ -258,6 +258,7 @@ class FullFiles final : public Files {
   void remove(const std::string& path) override { files_.remove(path); }
   bool exists(const std::string& path) override { return files_.exists(path); }
   i64 size(const std::string& path) override { return files_.size(path); }
+  i64 free_bytes(const std::string& path) override { return files_.free_bytes(path); }
   std::vector<std::string> list(const std::string& path) override { return files_.list(path); }
 
  private:
