@@ -30,7 +30,7 @@ const std::vector<KnownTensor> saved = {
     {"norm.running_mean", {4}},  {"head.weight", {5, 4}},
     {"head.bias", {3}},          {"old.weight", {2}}};
 
-std::string refusal(const InitConfig& init, std::vector<KnownTensor> known = saved) {
+std::string refusal(const InitConfig& init, const std::vector<KnownTensor>& known = saved) {
   try {
     choose_tensors(graph(), init, known);
   } catch (const Error& e) {
@@ -38,6 +38,12 @@ std::string refusal(const InitConfig& init, std::vector<KnownTensor> known = sav
     return e.what();
   }
   return "";
+}
+
+InitConfig all_of(const std::string& from) {
+  InitConfig init;
+  init.from = from;
+  return init;
 }
 
 TEST(WarmStart, PatternsAreThoseOfAShell) {
@@ -63,7 +69,7 @@ TEST(WarmStart, LoadLimitsWhatIsTaken) {
 }
 
 TEST(WarmStart, AnotherShapeIsNamedWithBothAndTheRemedy) {
-  const std::string text = refusal({"runs/a"});
+  const std::string text = refusal(all_of("runs/a"));
   EXPECT_THAT(text, HasSubstr("'head.weight'"));
   EXPECT_THAT(text, HasSubstr("[3, 4]"));
   EXPECT_THAT(text, HasSubstr("[5, 4]"));
@@ -71,7 +77,7 @@ TEST(WarmStart, AnotherShapeIsNamedWithBothAndTheRemedy) {
 }
 
 TEST(WarmStart, AMissingTensorIsNamed) {
-  EXPECT_THAT(refusal({"runs/a"}, {saved[0]}), HasSubstr("no tensor 'norm.running_mean'"));
+  EXPECT_THAT(refusal(all_of("runs/a"), {saved[0]}), HasSubstr("no tensor 'norm.running_mean'"));
 }
 
 TEST(WarmStart, APatternOfNothingIsRefused) {
