@@ -41,7 +41,7 @@ for rank in 0 2; do
   wait $job
   status=$?
   [ $status = 5 ] || die "exit $status instead of 5 when rank $rank was stopped"
-  grep -qE " error rank [0-9] .*: rank $rank \(host [^ ]+, pid $victim, cpu .*\) has said nothing for .*: its process is stopped" \
+  grep -qE " error rank [0-9] .*: rank $rank \(host [^ ]+, pid $victim[^)]*\) has said nothing for .*: its process is stopped" \
     "$LOG" || die "the stopped rank $rank is not named"
 done
 
