@@ -99,6 +99,16 @@ mpi_environment() {
   export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}
 }
 
+# hosts_of_file FILE: "a:4,b:1" of lines "a slots=4" and "b".
+hosts_of_file() {
+  awk '!/^ *(#|$)/ { n = 1
+    for (i = 2; i <= NF; i++) if (sub(/^slots=/, "", $i)) n = $i
+    printf "%s%s:%s", (seen++ ? "," : ""), $1, n }' "$1"
+}
+
+# slots_of LIST: how many ranks the hosts of "a:4,b" take together.
+slots_of() { tr ',' '\n' <<<"$1" | awk -F: 'NF { n += NF > 1 ? $2 : 1 } END { print n + 0 }'; }
+
 # How to start N ranks of a command: the launcher that belongs to the MPI the build found.
 mpi_launcher() {
   local found

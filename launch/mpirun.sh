@@ -50,12 +50,10 @@ done
 cd "$HERE" || exit 1
 [ -z "$HOSTFILE" ] || {
   [ -r "$HOSTFILE" ] || die "$HOSTFILE cannot be read" "name a file with lines 'HOST slots=4'"
-  HOSTS=$(awk '!/^ *(#|$)/ {
-    n = 1; for (i = 2; i <= NF; i++) if (sub(/^slots=/, "", $i)) n = $i
-    printf "%s%s:%s", (seen++ ? "," : ""), $1, n }' "$HOSTFILE")
+  HOSTS=$(hosts_of_file "$HOSTFILE")
   [ -n "$HOSTS" ] || die "$HOSTFILE names no host" "write lines 'HOST slots=4'"
 }
-SLOTS=$(tr ',' '\n' <<<"$HOSTS" | awk -F: 'NF { n += NF > 1 ? $2 : 1 } END { print n + 0 }')
+SLOTS=$(slots_of "$HOSTS")
 [ "${1:-}" != all ] || [ -z "$HOSTS" ] || set -- "$SLOTS" "${@:2}"
 [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || usage "the number of ranks is missing"
 [[ $KILL_TIMEOUT =~ ^[0-9]+$ ]] || usage "--kill-timeout: '$KILL_TIMEOUT' is no number of seconds"

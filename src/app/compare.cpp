@@ -10,6 +10,7 @@
 #include "app/table.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "train/json_lines.h"
 #include "plan/metrics.h"
 
 namespace cohort {
@@ -49,18 +50,6 @@ std::map<std::string, std::string> flatten(const std::string& text) {
     if (!value.empty()) flat[join(keys, ".")] = value;
   }
   return flat;
-}
-
-// The complete lines; Json decides whether the order of keys is kept.
-template <class Json = json>
-std::vector<Json> read_lines(Files& files, const std::string& path) {
-  std::vector<Json> lines;
-  if (!files.exists(path)) return lines;
-  for (const std::string& text : split(files.read(path), '\n')) {
-    Json line = Json::parse(text, nullptr, false);
-    if (line.is_object()) lines.push_back(std::move(line));
-  }
-  return lines;
 }
 
 void add_eval(json& metrics, const json& line) {
@@ -138,7 +127,7 @@ json run_summary(Files& files, const std::string& run) {
   json summary = {{"metrics", json::object()}};
   const json info = json::parse(files.read(run + "/run.json"), nullptr, false);
   if (info.is_object()) summary["outcome"] = info.value("outcome", "");
-  for (const json& line : read_lines(files, run + "/metrics.jsonl")) {
+  for (const json& line : read_json_lines(files, run + "/metrics.jsonl")) {
     const std::string kind = line.value("kind", "");
     if (kind == "eval") add_eval(summary["metrics"], line);
     if (kind != "train") continue;
@@ -192,7 +181,7 @@ std::vector<PlotPanel> run_curves(Files& files, const std::vector<std::string>& 
   for (const std::string& run : runs) {
     check_run(files, run);
     PlotLine losses{run, {}}, scores{run, {}};
-    for (const auto& line : read_lines<nlohmann::ordered_json>(files, run + "/metrics.jsonl")) {
+    for (const auto& line : read_json_lines<nlohmann::ordered_json>(files, run + "/metrics.jsonl")) {
       const double step = static_cast<double>(line.value("step", i64{0}));
       if (line.value("kind", "") == "train")
         losses.points.push_back({step, number(line.value("loss", nlohmann::ordered_json()))});

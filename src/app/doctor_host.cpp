@@ -1,12 +1,10 @@
 // The hosts: MPI and how it was started, cores of each rank, clocks, limits of processes.
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -63,17 +61,6 @@ void examine_mpi(Doctor& d) {
          "install the same build and the same MPI on every host"});
 }
 
-std::set<int> affinity() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  std::set<int> cores;
-  if (::sched_getaffinity(0, sizeof mask, &mask) != 0) return {0};
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &mask)) cores.insert(cpu);
-  }
-  return cores;
-}
-
 std::string binding_flags() {
   return "let ranks have their cores: mpirun --bind-to none (or --map-by slot:PE=<cores of a rank>), "
          "srun --cpus-per-task=<cores of a rank> --cpu-bind=cores";
@@ -81,9 +68,7 @@ std::string binding_flags() {
 
 // One finding for each host, by its first rank: what its ranks may run on, and what there is.
 void examine_affinity(Doctor& d) {
-  const std::set<int> mine = affinity();
-  nlohmann::json list(std::vector<int>(mine.begin(), mine.end()));
-  const auto all = d.ranks().all_gather(list.dump());
+  const auto all = d.ranks().all_gather(nlohmann::json(usable_core_numbers()).dump());
   const int rank = d.ranks().rank();
   if (!d.hosts.first_on_host(rank)) return;
   std::set<int> together;
@@ -96,8 +81,7 @@ void examine_affinity(Doctor& d) {
     sum += cores.size();
     ++ranks;
   }
-  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
-  const std::size_t there = online > 0 ? static_cast<std::size_t>(online) : together.size();
+  const auto there = static_cast<std::size_t>(online_cores());
   Finding f{"affinity", Fitness::ok,
             fmt::format("{} ranks, {} of {} cores, {}", ranks, together.size(), there,
                         sum > together.size() ? "shared" : fmt::format("{} for a rank", least))};
@@ -119,20 +103,16 @@ void examine_affinity(Doctor& d) {
   d.add(std::move(f));
 }
 
-double wall_clock() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 // Rank 0's side: seconds that the peer's clock is ahead, and half the shortest round trip. The
 // peer reads its clock between the two exchanges, so the answer lies within that.
 std::pair<double, double> clock_of(Communicator& ranks, int peer) {
   double ahead = 0, best = 1e9;
   for (int k = 0; k < kClockRounds; ++k) {
     double there = 0, mine = 0;
-    const double begin = wall_clock();
+    const double begin = unix_time();
     ranks.exchange(&mine, &there, sizeof mine, peer);
     ranks.exchange(&mine, &there, sizeof mine, peer);
-    const double end = wall_clock();
+    const double end = unix_time();
     if (end - begin >= best) continue;
     best = end - begin;
     ahead = there - (begin + end) / 2;
@@ -144,7 +124,7 @@ void tell_clock(Communicator& ranks) {
   for (int k = 0; k < kClockRounds; ++k) {
     double mine = 0, there = 0;
     ranks.exchange(&mine, &there, sizeof mine, 0);
-    mine = wall_clock();
+    mine = unix_time();
     ranks.exchange(&mine, &there, sizeof mine, 0);
   }
 }

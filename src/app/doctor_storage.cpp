@@ -268,8 +268,7 @@ void examine_file_clock(Doctor& d, const Place& place) {
   file->close();
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) fail(Exit::storage, "{}: stat: {}", path, os_error());
-  const double now = std::chrono::duration<double>(
-      std::chrono::system_clock::now().time_since_epoch()).count();
+  const double now = unix_time();
   const double there = static_cast<double>(info.st_mtim.tv_sec) +
                        1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
   if (std::fabs(there - now) < kFileClock) return;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "train/run_folder.h"
 
 namespace cohort {
 namespace {
@@ -47,20 +48,13 @@ void begin_folder(const SweepSpec& spec, const SweepFolder& folder) {
   write_atomically(files, folder.spec(), stored.text());   // last: the folder is whole now
 }
 
-SweepFolder new_folder(const std::string& base) {
-  for (i64 n = 1; n < 1000000; ++n) {
-    const std::string path = n == 1 ? base : fmt::format("{}-{}", base, n);
-    if (real_files().make_folder_exclusive(path)) return {path};
-  }
-  fail(Exit::storage, "{}: no free name up to {}-999999", base, base);
-}
-
 // The sweep's folder, begun where it is new. The spec in it names the config in it, so that what a
 // job array runs cannot change under it.
 SweepFolder open_folder(const SweepSpec& spec, const SweepOptions& options) {
   real_files().make_folder(spec.runs);
   const std::string base = spec.runs + "/" + spec.name;
-  const SweepFolder folder = options.another ? new_folder(base) : SweepFolder{base};
+  const SweepFolder folder = SweepFolder{
+      options.another ? take_free_name(real_files(), base) : base};
   if (options.report && !real_files().exists(folder.spec()))
     fail(Exit::usage, "{}: no sweep there yet; run it without --report first", folder.path);
   real_files().make_folder(folder.path);

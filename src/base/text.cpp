@@ -119,6 +119,11 @@ double seconds_now() {
   return std::chrono::duration<double>(now).count();
 }
 
+double unix_time() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
 std::string utc_now() {
   const auto now = std::chrono::system_clock::now();
   const auto ms =

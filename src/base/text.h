@@ -25,6 +25,7 @@ std::string human_bytes(i64 bytes);      // "1.50 MiB"
 std::string human_count(double value);   // "1.23 M"
 std::string human_seconds(double value); // "1 h 02 m", "3.4 s"
 double seconds_now();                    // monotonic clock
+double unix_time();                     // seconds since 1970
 std::string utc_now();                   // "2026-01-02T03:04:05.678Z"
 
 }  // namespace cohort

@@ -116,7 +116,6 @@ double Status::busy_seconds() const {
 Beat Status::look() {
   const std::lock_guard lock(mutex_);
   account();
-  now_.waiting = main_waits_ || (now_.phase == Phase::rows && rows_wait_);
   now_.idle = changed_ - progressed_;
   now_.open_read = now_.file_seconds = 0;
   if (!files_.empty()) {

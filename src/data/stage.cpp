@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,9 +64,9 @@ i64 bytes_in(const std::string& folder) {
 }
 
 i64 free_bytes(const std::string& folder) {
-  struct statvfs info {};
-  if (::statvfs(folder.c_str(), &info) != 0) fail(Exit::storage, "{}: statvfs: {}", folder, os_error());
-  return static_cast<i64>(info.f_bavail) * static_cast<i64>(info.f_frsize);
+  const i64 bytes = real_files().free_bytes(folder);
+  if (bytes < 0) fail(Exit::storage, "{}: statvfs: {}", folder, os_error());
+  return bytes;
 }
 
 // "cohort-" and 16 hex digits: a copy of this program.

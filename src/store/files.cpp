@@ -184,6 +184,11 @@ void read_pieces(const std::string& path, const std::function<void(std::string_v
   }
 }
 
+std::string parent_of(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
 void write_atomically(Files& files, const std::string& path, const std::string& text) {
   const std::string temporary = path + ".tmp";
   auto writer = files.create(temporary);

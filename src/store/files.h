@@ -44,6 +44,9 @@ Files& real_files();
 // KiB (or the whole file) come together.
 void read_pieces(const std::string& path, const std::function<void(std::string_view)>& use);
 
+// The folder that a path lies in; "." where it names none.
+std::string parent_of(const std::string& path);
+
 // Writes text to path + ".tmp", syncs, renames, syncs the folder.
 void write_atomically(Files& files, const std::string& path, const std::string& text);
 

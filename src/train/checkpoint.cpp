@@ -1,7 +1,6 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -25,18 +24,8 @@ const char* const kTensors = "tensors.safetensors";   // of version 1
 const char* const kState = "state.json";
 constexpr int kStorage = static_cast<int>(Exit::storage);
 
-std::string parent_of(const std::string& path) {
-  const std::size_t slash = path.find_last_of('/');
-  return slash == std::string::npos ? "." : path.substr(0, slash);
-}
-
 std::string name_of_path(const std::string& path) {
   return path.substr(path.find_last_of('/') + 1);   // the whole path where there is no slash
-}
-
-double unix_seconds() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
 }
 
 // True where a valid checkpoint is there already; a damaged one is removed.
@@ -209,7 +198,7 @@ void complete_checkpoint(Files& files, const std::string& temporary,
   writer.commit({{"format", "cohort-checkpoint"},
                  {"version", kFormatVersion},
                  {"step", checkpoint_step(name_of_path(parts.folder)).value_or(-1)},
-                 {"time", static_cast<i64>(unix_seconds())},
+                 {"time", static_cast<i64>(unix_time())},
                  {"good", parts.not_finite.empty()},
                  {"not_finite", parts.not_finite},
                  {"tensors", place_tensors(*parts.tensors, slices)}},
@@ -270,8 +259,7 @@ std::vector<i64> checkpoint_steps(Files& files, const std::string& folder) {
   return steps;
 }
 
-std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders,
-                                            bool good) {
+std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders) {
   std::vector<std::pair<i64, std::string>> all;
   for (const std::string& folder : folders) {
     for (const i64 step : checkpoint_steps(files, folder))
@@ -283,8 +271,6 @@ std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std:
   std::string last_reason;
   for (const auto& [step, path] : all) {
     try {
-      if (good && !checkpoint_facts(files, path).good)
-        fail(Exit::storage, "it holds values that are not finite");
       return load_checkpoint(files, path);
     } catch (const Error& e) {
       last_reason = e.what();
@@ -329,12 +315,6 @@ void remove_checkpoint(Files& files, const std::string& folder) {
   files.rename(folder, aside);
   files.sync_folder(parent_of(folder));
   files.remove(aside);
-}
-
-void remove_newer(Files& files, const std::string& folder, i64 step) {
-  const std::vector<i64> steps = checkpoint_steps(files, folder);
-  for (auto newer = steps.rbegin(); newer != steps.rend() && *newer > step; ++newer)
-    remove_checkpoint(files, folder + "/" + checkpoint_name(*newer));
 }
 
 void remove_leftovers(Files& files, const std::string& folder) {

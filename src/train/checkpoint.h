@@ -61,9 +61,9 @@ CheckpointFacts checkpoint_facts(Files& files, const std::string& folder);
 
 // The newest valid checkpoint in `folders` (runs/<name>/checkpoints, perhaps a second place), or
 // nothing where there is none at all. Skipped ones are warned about with the reason. Where
-// checkpoints exist and none will do: Exit::storage. `good`: only ones whose values are finite.
-std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders,
-                                            bool good = false);
+// checkpoints exist and none is valid: Exit::storage.
+std::optional<LoadedCheckpoint> load_newest(Files& files,
+                                            const std::vector<std::string>& folders);
 std::optional<LoadedCheckpoint> load_newest(Files& files, const std::string& folder);
 // Steps of the checkpoint folders under `folder`, ascending, valid or not.
 std::vector<i64> checkpoint_steps(Files& files, const std::string& folder);
@@ -76,8 +76,6 @@ void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>&
 
 // Removes a checkpoint; a crash leaves all of it or none.
 void remove_checkpoint(Files& files, const std::string& folder);
-// Removes the checkpoints of steps after `step`: training goes on from there on another way.
-void remove_newer(Files& files, const std::string& folder, i64 step);
 // Removes what a killed writer left behind. To be called by the newest attempt at its start.
 void remove_leftovers(Files& files, const std::string& folder);
 

@@ -15,15 +15,6 @@ using nlohmann::json;
 
 const std::string kAttempt = "attempt-";
 
-// Takes a free name; the exclusive folder decides between two jobs that start at once.
-std::string take_free_name(Files& files, const std::string& base) {
-  for (i64 n = 1; n < 1000000; ++n) {
-    const std::string path = n == 1 ? base : fmt::format("{}-{}", base, n);
-    if (files.make_folder_exclusive(path)) return path;
-  }
-  fail(Exit::storage, "{}: no free run name up to {}-999999", base, base);
-}
-
 void check_name(const std::string& name) {
   if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') {
     fail(Exit::usage, "name: \"{}\" cannot be a folder name", name);
@@ -31,6 +22,14 @@ void check_name(const std::string& name) {
 }
 
 }  // namespace
+
+std::string take_free_name(Files& files, const std::string& base) {
+  for (i64 n = 1; n < 1000000; ++n) {
+    const std::string path = n == 1 ? base : fmt::format("{}-{}", base, n);
+    if (files.make_folder_exclusive(path)) return path;
+  }
+  fail(Exit::storage, "{}: no free run name up to {}-999999", base, base);
+}
 
 i64 newest_attempt(Files& files, const std::string& path) {
   i64 newest = 0;
@@ -111,10 +110,7 @@ void RunFolder::begin(const RunFacts& facts) const {
   info["seed"] = facts.seed;
   info["data_hash"] = facts.data_hash;
   info["outcome"] = "running";
-  if (!info.contains("began")) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    info["began"] = std::chrono::duration<double>(now).count();
-  }
+  if (!info.contains("began")) info["began"] = unix_time();
   info["attempts"].push_back({{"attempt", attempt_},
                               {"ranks", facts.ranks},
                               {"hosts", facts.hosts},

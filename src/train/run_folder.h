@@ -59,6 +59,9 @@ class RunFolder {
   i64 attempt_ = 0;
 };
 
+// Makes the first of base, base-2, base-3, ... that is free; two jobs that start at once get two.
+std::string take_free_name(Files& files, const std::string& base);
+
 // The newest attempt of a run folder, 0 where there is none.
 i64 newest_attempt(Files& files, const std::string& path);
 

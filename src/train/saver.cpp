@@ -32,8 +32,6 @@ struct Outcome {
   std::vector<std::string> not_finite;
 };
 
-std::string parent_of(const std::string& path) { return path.substr(0, path.find_last_of('/')); }
-
 }  // namespace
 
 // All that the thread uses: it may outlive the Saver where the storage hangs.

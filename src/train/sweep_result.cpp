@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "train/json_lines.h"
 #include "train/run_folder.h"
 
 namespace cohort {
@@ -20,16 +21,6 @@ json read_object(Files& files, const std::string& path) {
   if (!files.exists(path)) return json::object();
   json object = json::parse(files.read(path), nullptr, false);
   return object.is_object() ? object : json::object();
-}
-
-std::vector<json> read_lines(Files& files, const std::string& path) {
-  std::vector<json> lines;
-  if (!files.exists(path)) return lines;
-  for (const std::string& text : split(files.read(path), '\n')) {
-    json line = json::parse(text, nullptr, false);
-    if (line.is_object()) lines.push_back(std::move(line));
-  }
-  return lines;
 }
 
 template <class V>
@@ -95,7 +86,7 @@ std::optional<double> objective_in(const SweepSpec& spec, const json& line) {
 }
 
 void read_metrics(Files& files, const SweepSpec& spec, const std::string& run, TrialResult& trial) {
-  for (const json& line : read_lines(files, run + "/metrics.jsonl")) {
+  for (const json& line : read_json_lines(files, run + "/metrics.jsonl")) {
     const i64 step = value_or<i64>(line, "step", 0);
     trial.steps = std::max(trial.steps, step);
     const auto value = objective_in(spec, line);
@@ -185,7 +176,7 @@ const TrialResult* best_trial(const SweepSpec& spec, const std::vector<TrialResu
 std::vector<std::pair<i64, double>> objective_curve(Files& files, const SweepSpec& spec,
                                                     const std::string& run) {
   std::vector<std::pair<i64, double>> curve;
-  for (const json& line : read_lines(files, run + "/metrics.jsonl")) {
+  for (const json& line : read_json_lines(files, run + "/metrics.jsonl")) {
     const auto value = objective_in(spec, line);
     if (!value) continue;
     const bool worse = !curve.empty() && !better(spec, *value, curve.back().second);

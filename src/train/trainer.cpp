@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -20,11 +19,6 @@ namespace {
 std::atomic<bool> stop_requested{false};
 
 }  // namespace
-
-double unix_time() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
-}
 
 void request_stop() { stop_requested.store(true, std::memory_order_relaxed); }
 

@@ -52,10 +52,10 @@ void Trainer::check_resumable(const nlohmann::json& saved) const {
 
 // Rank 0 reads and checks the newest valid checkpoint and hands it to all: state.json, or null where
 // there is none, and the tensors into the device's memory. Collective.
-nlohmann::json Trainer::load_state(bool good) {
+nlohmann::json Trainer::load_state() {
   std::optional<LoadedCheckpoint> loaded;
   const std::string text = on_rank_0(ranks, [&] {
-    loaded = load_newest(files, checkpoint_folders(), good);
+    loaded = load_newest(files, checkpoint_folders());
     return loaded ? loaded->state().dump() : "null";
   });
   const nlohmann::json saved = nlohmann::json::parse(text);
@@ -64,8 +64,7 @@ nlohmann::json Trainer::load_state(bool good) {
   HostTensors host = state->copy_to_host();
   on_rank_0(ranks, [&] {
     restore(*loaded, host.views);
-    log::info("{} from {} at step {}", good ? "going back to what is good: on" : "resumed",
-              loaded->path, saved.at("step").get<i64>());
+    log::info("resumed from {} at step {}", loaded->path, saved.at("step").get<i64>());
     return "";
   });
   loaded.reset();
@@ -78,7 +77,7 @@ nlohmann::json Trainer::load_state(bool good) {
 }
 
 bool Trainer::resume() {
-  const nlohmann::json saved = load_state(false);
+  const nlohmann::json saved = load_state();
   if (saved.is_null()) return false;
   take_state(saved);
   return true;

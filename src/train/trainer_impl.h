@@ -1,4 +1,4 @@
-// The inside of the training loop: trainer.cpp runs it, trainer_state.cpp keeps and restores it.
+// The inside of the training loop: trainer.cpp runs it, trainer_*.cpp do the rest.
 #pragma once
 #include <deque>
 #include <memory>
@@ -20,8 +20,6 @@
 #include "train/trainer.h"
 
 namespace cohort {
-
-double unix_time();   // seconds since 1970
 
 // What a rank asks for in a step's control word; the sum over ranks is known to all after the step.
 struct Requests {
@@ -56,7 +54,7 @@ struct Trainer {
   std::vector<std::string> checkpoint_folders() const;
   void make_saver();
   bool resume();   // whether there was a checkpoint
-  nlohmann::json load_state(bool good);   // the newest, or the newest whose values are all finite
+  nlohmann::json load_state();
   void take_state(const nlohmann::json& saved);
   void check_resumable(const nlohmann::json& saved) const;
   nlohmann::json state_json() const;

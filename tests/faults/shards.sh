@@ -8,7 +8,6 @@ train() {  # train STATUS NAME
   expect "$1" "$COHORT" train "$CONFIG" data.shards="$WORK/damaged" runs="$RUNS" name="$2" \
     train.epochs=1 device.threads=1 --new
 }
-losses() { grep -o '"loss":[^,]*' "$RUNS/$1/metrics.jsonl"; }
 
 shard behavior
 cp -r "$SET/behavior" damaged

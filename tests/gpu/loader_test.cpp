@@ -5,6 +5,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "comm/cuda_loader.h"
+#include "../comm/thread_world.h"
 
 namespace cohort {
 namespace {
@@ -59,20 +60,6 @@ TEST(CudaLoader, TheModuleLoadsWithoutADriver) {
     EXPECT_THAT(usage_error([&] { module.make_device({}); }), HasSubstr("device.kind: cpu"));
   }
 }
-
-// Ranks as threads, all on one host.
-class ThreadWorld final : public World {
- public:
-  explicit ThreadWorld(Communicator& c) : c_(c) {}
-  Communicator& communicator() override { return c_; }
-  int local_rank() const override { return c_.rank(); }
-  int local_size() const override { return c_.size(); }
-  std::string kind() const override { return "threads"; }
-  int give_up(int exit_code, const std::string&) override { return exit_code; }
-
- private:
-  Communicator& c_;
-};
 
 // The GPU of each rank, where rank r sees visible(r).
 std::vector<int> chosen(int ranks, const std::function<std::vector<Gpu>(int)>& visible,

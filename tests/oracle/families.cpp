@@ -297,4 +297,14 @@ Batch rows_of(const Graph& graph, const std::vector<Field>& fields, i64 global_b
   return batch;
 }
 
+PlanConfig one_rank(const Family& family, i64 rows) {
+  PlanConfig config;
+  config.global_batch = config.rows = rows;
+  config.train = true;
+  config.seed = 5;
+  config.bucket_bytes = 200;
+  config.optimizer = family.optimizer;
+  return config;
+}
+
 }  // namespace cohort::testing

@@ -16,6 +16,8 @@ struct Family {
 Family with_batch_norm(const std::string& name);     // the families by name
 Family without_batch_norm(const std::string& name);  // the same, dropout kept
 std::vector<std::string> family_names();
+// Training by one rank in several buckets.
+PlanConfig one_rank(const Family& family, i64 rows);
 
 // An epoch is three steps of `global_batch`; the last one has rows only at positions p with
 // p % 3 != 1, so that ranks have padding in the middle of their positions.

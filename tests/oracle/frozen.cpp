@@ -9,16 +9,6 @@ namespace {
 
 constexpr i64 batch_rows = 13;
 
-PlanConfig one_rank(const Family& family) {
-  PlanConfig config;
-  config.global_batch = config.rows = batch_rows;
-  config.train = true;
-  config.seed = 5;
-  config.bucket_bytes = 200;
-  config.optimizer = family.optimizer;
-  return config;
-}
-
 double norm_of_trained(const Graph& graph, const Values& gradients) {
   double sum = 0;
   for (const Param& param : graph.params) {
@@ -34,7 +24,7 @@ void check_frozen(const Family& family, Device& device) {
   const Graph whole = graph_from(family.model, family.fields, true);
   Graph graph = whole;
   for (std::size_t p = 0; p < graph.params.size() / 2; ++p) graph.params[p].frozen = true;
-  Replica free(device, whole, one_rank(family)), part(device, graph, one_rank(family));
+  Replica free(device, whole, one_rank(family, batch_rows)), part(device, graph, one_rank(family, batch_rows));
   const Values start = part.tensors();
   const auto solo = make_solo();
   for (i64 step = 0; step < 3; ++step) {

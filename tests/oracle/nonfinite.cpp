@@ -11,16 +11,6 @@ namespace {
 constexpr i64 batch_rows = 13, spoiled_row = 4;
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-PlanConfig one_rank(const Family& family) {
-  PlanConfig config;
-  config.global_batch = config.rows = batch_rows;
-  config.train = true;
-  config.seed = 5;
-  config.bucket_bytes = 200;
-  config.optimizer = family.optimizer;
-  return config;
-}
-
 void spoil_parameter(Replica& replica, const Graph& graph, i64 param) {
   Values tensors = replica.tensors();
   tensors.at(graph.params[static_cast<std::size_t>(param)].name).back() = nan;
@@ -31,7 +21,7 @@ void spoil_parameter(Replica& replica, const Graph& graph, i64 param) {
 
 void check_nonfinite(const Family& family, Device& device) {
   const Graph graph = graph_from(family.model, family.fields, true);
-  Replica searched(device, graph, one_rank(family)), other(device, graph, one_rank(family));
+  Replica searched(device, graph, one_rank(family, batch_rows)), other(device, graph, one_rank(family, batch_rows));
   const auto solo = make_solo();
   const Values start = searched.tensors();
   for (i64 step = 0; step < 3; ++step) {   // the last one has padding rows

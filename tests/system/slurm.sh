@@ -20,7 +20,6 @@ options() {
   echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
     train.log_every_steps=1 checkpoint.every_steps=9
 }
-losses() { sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/p' "$RUNS/$1/metrics.jsonl"; }
 submit() {  # submit RUN [SBATCH_OPTION ...] -- [key=value ...]: its number in $id
   local run=$1 front=()
   shift

@@ -6,7 +6,6 @@ CONFIG=$CONFIGS/behavior-rnn.yaml
 options() {
   echo data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 device.threads=1
 }
-losses() { grep -o '"loss":[^,]*' "$RUNS/$1/metrics.jsonl"; }
 copy() { find "$WORK/disk" -maxdepth 1 -type d -name 'cohort-*'; }
 
 shard behavior

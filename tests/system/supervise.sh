@@ -30,7 +30,6 @@ ends_with() {
   [ "$status" = "$1" ] || die "exit $status instead of $1: $2"
 }
 incidents() { grep -c "\"event\":\"$2\"" "$RUNS/$1/incidents.jsonl"; }
-losses() { sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/p' "$RUNS/$1/metrics.jsonl"; }
 
 # What each code of a launcher means.
 . "$LAUNCH/exit_codes.sh"

@@ -7,22 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "store/files.h"
+#include "../../comm/thread_world.h"
 
 namespace cohort {
 namespace {
-
-class ThreadWorld final : public World {
- public:
-  explicit ThreadWorld(Communicator& ranks) : ranks_(ranks) {}
-  Communicator& communicator() override { return ranks_; }
-  int local_rank() const override { return ranks_.rank(); }
-  int local_size() const override { return ranks_.size(); }
-  std::string kind() const override { return "threads"; }
-  int give_up(int exit_code, const std::string&) override { return exit_code; }
-
- private:
-  Communicator& ranks_;
-};
 
 const Hosts two_hosts{{"a", "a", "b", "b"}, {"a", "b"}, {{0, 1}, {2, 3}}};
 

@@ -13,22 +13,10 @@
 #include "data/shard_set.h"
 #include "store/files.h"
 #include "train/trainer.h"
+#include "../../comm/thread_world.h"
 
 namespace cohort {
 namespace {
-
-class ThreadWorld final : public World {
- public:
-  explicit ThreadWorld(Communicator& ranks) : ranks_(ranks) {}
-  Communicator& communicator() override { return ranks_; }
-  int local_rank() const override { return ranks_.rank(); }
-  int local_size() const override { return ranks_.size(); }
-  std::string kind() const override { return "threads"; }
-  int give_up(int exit_code, const std::string&) override { return exit_code; }
-
- private:
-  Communicator& ranks_;
-};
 
 // A trained regression on three numbers; 23 rows of test in blocks of 4.
 std::string train_small() {
