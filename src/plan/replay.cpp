@@ -44,15 +44,21 @@ class Replay {
     set(name);
     found.rows = std::move(rows);
   }
-  // What has no rows. `cause`: a value whose rows it is the sum of.
-  void look_at_sum(View view, const std::string& name, i64 cause, bool gradient) {
+  // What has no rows. `causes`: the values whose rows it is the sum of.
+  void look_at_sum(View view, const std::string& name, const std::vector<i64>& causes,
+                   bool gradient) {
     ++order_;
     if (!open() || all_finite(read(view))) return;
     set(name);
-    View rows = gradient ? plan_.gradient_view(cause) : plan_.value_view(cause);
-    if (!rows.data || rows_ == 0) return;
-    rows.shape[0] = rows_;
+    for (i64 cause : causes) look_for_largest(cause, gradient);
+  }
+
+ private:
+  void look_for_largest(i64 cause, bool gradient) {
     const Value& v = plan_.graph.values[static_cast<std::size_t>(cause)];
+    View rows = gradient ? plan_.gradient_view(cause) : plan_.value_view(cause);
+    if (v.integer || !rows.data || rows_ == 0) return;
+    rows.shape[0] = rows_;
     const std::vector<double> values = read(rows);
     for (i64 r = 0; r < rows_; ++r) {
       for (double x : row_of(values, v, r)) {
@@ -62,8 +68,6 @@ class Replay {
       }
     }
   }
-
- private:
   bool open() const { return found.order < 0; }
   void set(const std::string& name) {
     if (!open()) return;
@@ -96,7 +100,7 @@ class Replay {
 void look_at_forward(const Plan::Impl& plan, const Node& node, Replay& replay) {
   const std::string name = fmt::format("output of {} '{}'", kind_of(node.op), node.name);
   if (std::holds_alternative<Loss>(node.op))
-    return replay.look_at_sum(plan.loss, name, node.in.at(0), false);
+    return replay.look_at_sum(plan.loss, name, node.in, false);
   for (i64 v : node.out) replay.look_at_value(v, name, false);
 }
 
@@ -113,7 +117,7 @@ void look_at_backward(const Plan::Impl& plan, const Node& node, Replay& replay) 
     View view = plan.state.grad(p);
     for (const TableState& table : plan.state.tables)
       if (table.param == p) view.shape[0] = table.active;
-    replay.look_at_sum(view, fmt::format("gradient of parameter {}", param.name), node.out.at(0),
+    replay.look_at_sum(view, fmt::format("gradient of parameter {}", param.name), {node.out.at(0)},
                        true);
   }
 }

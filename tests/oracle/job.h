@@ -37,6 +37,7 @@ void expect_trained(const Job& job, const Record& record);
 struct Trail {
   std::vector<Values> before, gradients;
   std::vector<double> losses;
+  std::vector<double> round_off;   // how far a gradient moves when the weights move by their last bit
 };
 Trail one_rank_trail(const Job& job);
 
@@ -45,6 +46,7 @@ struct Nearness {
   double loss = 1e-6;       // relative
   double gradient = 1e-5;   // of the step's largest gradient: an element that is the small sum of
                             // large terms (a bias) has their round-off, not its own
+  double round_off = 16;    // times the step's: batch norm of values that nearly agree magnifies it
 };
 // The job's steps, each begun from the trail's state. Returns what differs.
 std::string follow(const Job& job, const Trail& trail, const Nearness& near = {});

@@ -50,7 +50,7 @@ void check_nonfinite(const Family& family, Device& device) {
       std::memcpy(spoiled.columns[k].data.data() + spoiled_row * 4, &value, 4);
       const NonFinite found = find(spoiled);
       EXPECT_TRUE(found.largest_row == spoiled_row || found.rows == std::vector<i64>{spoiled_row})
-          << found.tensor;
+          << found.tensor << ", row " << found.largest_row << " has " << found.largest;
       EXPECT_EQ(found.tensor.find("input"), std::string::npos) << found.tensor;
     }
     const Values sound = searched.tensors();
