@@ -8,6 +8,9 @@ LOST_PATTERN+='NODE FAILURE|Node failure|task launch failed|Unable to confirm al
 REFUSED_PATTERN='not enough slots|listed multiple times|could not find an executable|Unrecognized option|'
 REFUSED_PATTERN+='more processes than|unrecognized argument|No such file or directory'
 
+# Of a job whose run folder another job has taken over: to start it again would only take it back.
+FENCED_PATTERN='a newer attempt of this job has taken over'
+
 # our_exit_code RAW [NOTES] [ASKED]: prints our code for RAW. NOTES: a file with the last words of the
 # launcher. ASKED=1: somebody asked the job to stop.
 our_exit_code() {

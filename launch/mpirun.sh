@@ -176,7 +176,10 @@ while :; do
   kill -0 $JOB 2>/dev/null || break  # otherwise a signal ended the wait
 done
 kill $WATCH 2>/dev/null
-for ((i = 0; i < 20; i++)); do
+# A killed mpirun leaves connections to its hosts, which keep stderr open.
+REST=$(ps -o pid= -s $JOB)
+[ -z "$REST" ] || kill -KILL $REST 2>/dev/null
+for ((i = 0; i < 100; i++)); do
   [ ! -e "$LAST_WORDS" ] || break
   sleep 0.05
 done
