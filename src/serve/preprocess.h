@@ -1,0 +1,41 @@
+// From a raw row to the rows of a batch: what preprocess.json of a bundle describes. A raw row is a
+// JSON object with the recipe's columns that the model's inputs read (docs/bundle.md). Thread-safe.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "data/recipe.h"
+#include "data/shard_set.h"
+#include "model/graph.h"
+
+namespace cohort {
+
+class Preprocess {
+ public:
+  // What the graph's inputs, without the target, need of a shard set's recipe and vocabularies.
+  static Preprocess of(const ShardSet& shards, const Graph& graph);
+  // Exit::storage naming `path` where the text is no preprocess.json of a version known here.
+  static Preprocess parse(const std::string& text, const std::string& path);
+  ~Preprocess();
+  Preprocess(Preprocess&&) noexcept;
+
+  std::string text() const;                                // preprocess.json
+  const std::vector<Field>& fields() const;                // all of the graph's, the target too
+  const std::vector<Vocabulary>& vocabularies() const;
+  struct Column { std::string name, kind, field; };        // kind: number, numbers, id, ids, text, image
+  const std::vector<Column>& columns() const;              // what a raw row may hold
+  // A batch of `inputs` (Graph::inputs) with room for `rows` rows, all padding.
+  Batch empty(const std::vector<Input>& inputs, i64 rows) const;
+  // Makes row `row` of the batch; the target's column stays 0. Exit::data: column, expected, got.
+  void fill(Batch& batch, const std::vector<Input>& inputs, i64 row,
+            const nlohmann::json& raw) const;
+
+ private:
+  struct State;
+  explicit Preprocess(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cohort

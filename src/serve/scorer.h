@@ -1,0 +1,48 @@
+// Answers of a bundle by the native engine, on the CPU, without ranks.
+#pragma once
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "serve/bundle.h"
+
+namespace cohort {
+
+// Of one row. What a row is answered does not depend on the rows beside it.
+struct Answer {
+  std::vector<double> output;          // mse: the prediction; bce: [1] and cross_entropy: [C] logits
+  std::vector<double> probabilities;   // bce: [1]; cross_entropy: [C]; mse: none
+  std::string error;                   // not empty: why there is no answer (column, expected, got)
+};
+
+struct ScorerOptions {
+  int threads = 0;                     // 0: all cores
+  i64 rows = 32;                       // answered at a time
+};
+
+// Not thread-safe: one for each thread that answers.
+class Scorer {
+ public:
+  Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options);
+  ~Scorer();
+  // In order, any number of rows; a row that cannot be read has an error, the others their answers.
+  std::vector<Answer> score(const std::vector<nlohmann::json>& rows);
+  const Bundle& bundle() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The index of the largest probability and its name, of a classifier's answer.
+struct Label { i64 index = 0; std::string name; double probability = 0; };
+std::vector<Label> best_labels(const Bundle& bundle, const Answer& answer, i64 most);
+// {"label":..,"probability":..} and so on, as `cohort score` prints it (docs/bundle.md).
+nlohmann::json to_json(const Bundle& bundle, const Answer& answer);
+
+// Scores golden.jsonl and compares: Exit::storage naming the first row that differs, by how much.
+// The same tolerance as docs/bundle.md.
+void check_golden(Scorer& scorer);
+
+}  // namespace cohort
