@@ -11,12 +11,16 @@ REFUSED_PATTERN+='more processes than|unrecognized argument|No such file or dire
 # Of a job whose run folder another job has taken over: to start it again would only take it back.
 FENCED_PATTERN='a newer attempt of this job has taken over'
 
+# srun may give 0 for a step that never began on some node.
+UNBEGUN_PATTERN='srun: .*(aborted before step completely launched|Timed out waiting for job step)'
+
 # our_exit_code RAW [NOTES] [ASKED]: prints our code for RAW. NOTES: a file with the last words of the
 # launcher. ASKED=1: somebody asked the job to stop.
 our_exit_code() {
   local raw=$1 notes=${2:-} asked=${3:-0}
   case $raw in
-    0 | 2 | 3 | 4 | 5 | 6 | 75) echo "$raw" ;;
+    0) [ -n "$notes" ] && grep -qsE "$UNBEGUN_PATTERN" "$notes" && echo 5 || echo 0 ;;
+    2 | 3 | 4 | 5 | 6 | 75) echo "$raw" ;;
     # SIGUSR1 came before the program waited for it: it can be started again.
     138 | 10) [ "$asked" = 1 ] && echo 75 || echo 5 ;;
     # Killed (also by the kernel, for memory), a broken pipe, a daemon that is gone; MPICH: 9, 15.

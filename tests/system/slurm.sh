@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A real Slurm of two nodes: a job that is asked to stop is queued again and ends as one that never was.
+# A real Slurm of two nodes: a job that is asked to stop is queued again and ends as one that never was,
+# which launch/slurm/submit followed.
 # With COHORT_LONG=1 also: mpirun, the signal before the time is up, an array, a node that loses power.
 LOCAL=$2/cluster/local
 reason=$("$LOCAL/slurm" check) || {
@@ -33,15 +34,27 @@ submit() {  # submit RUN [SBATCH_OPTION ...] -- [key=value ...]: its number in $
     $(options "$run") "$@") || die "sbatch refuses $run"
 }
 job() { slurm do scontrol -o show job "$id" 2>/dev/null; }
-await() {  # await STATE...: of the job; a job that waits to begin again begins now
+await() {  # await STATE...: of the job; one that waits 2 min to begin again waits 4 s, so that what
+           # ran before, under the same number, has ended
   local i now
   for ((i = 0; i < 400 * PATIENCE; i++)); do
     now=$(job)
     [[ ! $now =~ JobState=($1) ]] || return 0
-    [[ ! $now =~ Reason=BeginTime ]] || slurm do scontrol update JobId="$id" StartTime=now 2>/dev/null
+    [[ ! $now =~ Reason=BeginTime ]] || {
+      sleep 4
+      slurm do scontrol update JobId="$id" StartTime=now 2>/dev/null
+    }
     sleep 0.3
   done
   die "job $id is not $1: $now"
+}
+await_none() {  # of the array's tasks is left
+  local i
+  for ((i = 0; i < 400 * PATIENCE; i++)); do
+    [ -n "$(slurm do squeue -h -j "$id" 2>/dev/null)" ] || return 0
+    sleep 0.3
+  done
+  die "array $id does not end"
 }
 ended() {  # ended CODE RESTARTS
   await 'COMPLETED|FAILED|CANCELLED|NODE_FAIL|TIMEOUT'
@@ -57,9 +70,22 @@ equal() {
 
 shard sentiment
 "$LOCAL/hosts" up 3 && slurm up 2 || die "no Slurm"
-submit whole --
-ended 0 0
-grep -q '2 ranks on h\[1-2\]' "$LOG" || die "not on two nodes"
+cat >cluster.yaml <<'END'
+partition: main
+nodes: 2
+tasks_per_node: 1   # ranks
+gpus_per_node: 0
+time: "0:10:00"
+signal_seconds: 60
+account:
+END
+from_file() {  # from_file CODE RUN [key=value ...]: by launch/slurm/submit, which follows the log
+  expect "$1" "$LOCAL/slurm" do "$COHORT_ROOT/launch/slurm/submit" cluster.yaml "$CONFIG" \
+    "$(options "$2")" "${@:3}"
+}
+from_file 0 whole
+says "2 ranks on h[1-2]"
+says "effective training time"
 
 submit asked --
 wait_for_step asked 20
@@ -68,8 +94,8 @@ ended 0 1
 grep -q "Queued again" "$LOG" || grep -q "which is 75" "$LOG" || die "not told that it was stopped"
 equal whole asked
 
-submit usage -- train.epoch=3
-ended 2 0
+from_file 2 usage train.epoch=3
+says "did you mean"
 [ "${COHORT_LONG:-0}" = 1 ] || { echo "slurm passed" && exit 0; }
 
 export COHORT_START=mpirun
@@ -78,14 +104,31 @@ ended 0 0
 equal whole mpirun
 unset COHORT_START
 
-submit time_up --time=1 --signal=B:USR1@45 -- train.epochs=100000
-await RUNNING
-await PENDING
+# Too slow for its time at the first start.
+submit time_up --time=1 --signal=B:USR1@30 -- --chaos slow-rank=1:20x
+ended 0 1
 grep -q "which is 75" "$LOG" || die "the signal before the time is up led to no checkpoint"
-slurm do scancel "$id"
+equal whole time_up
 
-submit array --array=0-1%1 -- 'name=array-$SLURM_ARRAY_TASK_ID'
-await COMPLETED
+submit array --array=0-1%1 -- name=array-%a
+await_none
+equal whole array-0
+equal whole array-1
+
+cat >sweep.yaml <<END
+name: sweep
+config: $CONFIG
+runs: $RUNS
+set: [data.shards=$SET/sentiment, train.epochs=1, device.threads=1]
+objective: {metric: accuracy}
+keys: {train.seed: {choice: [1, 2, 3]}}
+parallel: 2
+END
+expect 0 "$LOCAL/slurm" do "$COHORT" sweep sweep.yaml --slurm
+id=$(cat "$RUNS/sweep/array.job")
+await_none
+expect 0 "$COHORT" sweep sweep.yaml --report
+[ "$(grep -c ',done,' "$RUNS/sweep/sweep.csv")" = 3 ] || die "not three trials are done"
 
 submit power --
 wait_for_step power 20

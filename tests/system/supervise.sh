@@ -53,6 +53,7 @@ done <<'END'
 138 1 75
 138 0 5
 1 0 1 2026-11-24T00:00:00Z error: unexpected
+0 0 5 srun: error: Timed out waiting for job step to complete
 1 0 5 ORTE has lost communication with a remote daemon.
 1 0 2 There are not enough slots available in the system
 127 0 2
