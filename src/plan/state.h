@@ -19,11 +19,6 @@ struct TableState {
   i64 active = 0;           // segment rows in use in the step begun last
 };
 
-struct NamedView {
-  std::string name;
-  View view;
-};
-
 // Tensors in host memory, whatever the device.
 struct HostTensors {
   std::vector<NamedView> views;

@@ -30,6 +30,11 @@ struct View {
   T* as() const { return static_cast<T*>(data); }
 };
 
+struct NamedView {
+  std::string name;
+  View view;
+};
+
 // Elements of any type, widened.
 std::vector<double> to_doubles(DType type, const void* data, i64 elements);
 // Bytes of these numbers in a type, rounded to the nearest (ties to even); integers truncated.

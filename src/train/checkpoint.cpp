@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "export/safetensors.h"
 #include "store/folder.h"
-#include "train/safetensors.h"
 
 namespace cohort {
 namespace {

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "train/safetensors.h"
+#include "export/safetensors.h"
 
 namespace cohort {
 namespace {

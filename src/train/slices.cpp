@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "train/safetensors.h"
+#include "export/safetensors.h"
 
 namespace cohort {
 namespace {

@@ -11,8 +11,8 @@ import re
 import sys
 import tempfile
 
-ROOMS = ["base", "tensor", "store", "fields", "model", "device", "comm", "data", "plan", "train",
-         "app"]
+ROOMS = ["base", "tensor", "store", "fields", "model", "export", "device", "comm", "data", "plan",
+         "train", "app"]
 # Header pattern -> pattern of the files under src/ that may include it.
 VENDORS = {
     r"(oneapi/)?dnnl": r"device/cpu/",

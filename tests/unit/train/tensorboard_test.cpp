@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "store/files.h"
 #include "train/progress.h"
-#include "train/safetensors.h"
 
 namespace cohort {
 namespace {
@@ -44,21 +44,6 @@ TEST(Tensorboard, ItsOwnReaderReadsIt) {
   }
   events.scalar("validation/accuracy", 0.5, 299, 1700000400);
   EXPECT_EQ(run_python("read_events.py", folder), 0);
-}
-
-TEST(Safetensors, AnIndependentReaderReadsIt) {
-  NEEDS_PYTHON();
-  const std::string folder = scratch("safetensors");
-  std::vector<float> weight(15);
-  for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = 0.5f * static_cast<float>(i);
-  std::vector<u8> flags = {1, 2, 3};
-  i64 counter = -7;
-  const auto file = real_files().create(folder + "/t.safetensors");
-  write_safetensors(*file, {{"flags", {flags.data(), DType::u8, {3}}},
-                            {"weight", {weight.data(), DType::f32, {3, 5}}},
-                            {"counter", {&counter, DType::i64, {}}}});
-  file->close();
-  EXPECT_EQ(run_python("read_safetensors.py", folder + "/t.safetensors"), 0);
 }
 
 TEST(Progress, TextTellsSharesAndTimeLeft) {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "plan/state.h"
 #include "store/files.h"
+#include "tensor/tensor.h"
 
 namespace cohort {
 

@@ -1,4 +1,4 @@
-#include "train/safetensors.h"
+#include "export/safetensors.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,12 +1,14 @@
-#include "train/safetensors.h"
+#include "export/safetensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "base/error.h"
-#include "memory_files.h"
+#include "unit/train/memory_files.h"
 
 namespace cohort {
 namespace {
@@ -73,6 +75,25 @@ TEST(Safetensors, BrokenContainersAreRefused) {
   const std::string huge = R"({"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]})";
   EXPECT_NE(error_of(with(huge)), "");
   EXPECT_NE(error_of(with("7")), "");
+}
+
+TEST(Safetensors, AnIndependentReaderReadsIt) {
+  const char* python = std::getenv("COHORT_TEST_PYTHON");
+  if (!python) GTEST_SKIP() << "COHORT_TEST_PYTHON is not set";
+  const std::string path = ::testing::TempDir() + "cohort-independent.safetensors";
+  std::vector<float> weight(15);
+  for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = 0.5f * static_cast<float>(i);
+  std::vector<u8> flags = {1, 2, 3};
+  i64 counter = -7;
+  const auto file = real_files().create(path);
+  write_safetensors(*file, {{"flags", {flags.data(), DType::u8, {3}}},
+                            {"weight", {weight.data(), DType::f32, {3, 5}}},
+                            {"counter", {&counter, DType::i64, {}}}});
+  file->close();
+  const auto script = std::filesystem::path(__FILE__).parent_path() / "read_safetensors.py";
+  const std::string command =
+      fmt::format("\"{}\" \"{}\" \"{}\"", python, script.string(), path);
+  EXPECT_EQ(std::system(command.c_str()), 0);
 }
 
 }  // namespace
