@@ -24,6 +24,7 @@ VENDORS = {
     r"(jpeglib|jerror|turbojpeg|png)\.h": r"fields/",
     r"unicode/": r"fields/",
     r"spdlog/": r"base/log\.cpp$",
+    r"(onnx|google/protobuf)/": r"export/onnx[^/]*$",
     r"xxhash": r"base/hash\.cpp$",
     r"nlohmann/(?!json_fwd)": r"\.cpp$",
     r"(gtest|gmock)/": r"(?!)",
