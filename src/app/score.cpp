@@ -3,70 +3,29 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/trained.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text.h"
-#include "train/checkpoint.h"
 #include "train/evaluate.h"
 
 namespace cohort {
 namespace {
 
-// The checkpoint that a word names: best (by the early-stopping metric), last, or a step.
-LoadedCheckpoint find_checkpoint(Files& files, const std::string& run, const std::string& which) {
-  const std::string folder = run + "/checkpoints";
-  const auto at_step = [&](i64 step) {
-    return load_checkpoint(files, folder + "/" + checkpoint_name(step));
-  };
-  const auto named = parse_i64(which);
-  if (named) return at_step(*named);
-  if (which != "best" && which != "last")
-    fail(Exit::usage, "--checkpoint {}: expected best, last or a step", which);
-  auto last = load_newest(files, folder);
-  if (!last)
-    fail(Exit::storage, "{}: no checkpoint there; train first, or name a run folder", folder);
-  const i64 best = last->state().at("best").at("step").get<i64>();
-  const bool is_last = last->state().at("step") == best;
-  if (which == "best" && best >= 0 && !is_last) return at_step(best);
-  if (which == "best" && best < 0)
-    log::info("{}: no evaluation chose a best step yet; taking the last checkpoint", run);
-  return std::move(*last);
-}
-
-struct Loaded {
-  Session session;
-  std::unique_ptr<ModelState> state;
-  i64 step = 0;
-};
-
-Loaded load(World& world, const ScoreOptions& options) {
+Trained load(World& world, const ScoreOptions& options) {
   Files& files = real_files();
   if (!files.exists(options.run + "/config.yaml"))
     fail(Exit::usage, "{}: expected a run folder with config.yaml; give runs/<name>", options.run);
-  Loaded l;
-  l.session = open_session(world, Experiment::load(options.run + "/config.yaml",
-                                                   options.overrides));
-  const Graph& graph = *l.session.graph;
-  l.state = std::make_unique<ModelState>(*l.session.device, graph,
-                                         std::vector<i64>(graph.params.size(), 0), false);
-  const LoadedCheckpoint checkpoint = find_checkpoint(files, options.run, options.checkpoint);
-  HostTensors host = l.state->copy_to_host();
-  restore(checkpoint, host.views, "optimizer/");
-  l.state->copy_from_host(host);
-  l.step = checkpoint.state().at("step").get<i64>();
-  if (l.session.shards->rows(options.split) == 0) {
-    std::string names;
-    for (const ShardInfo& s : l.session.shards->shards()) names += " " + s.split;
-    fail(Exit::usage, "split '{}' has no rows in {}; shards there are of:{}", options.split,
-         l.session.shards->path(), names);
-  }
-  return l;
+  Experiment experiment = Experiment::load(options.run + "/config.yaml", options.overrides);
+  Trained t = load_trained(world, std::move(experiment),
+                           find_checkpoint(files, options.run, options.checkpoint));
+  check_split(*t.session.shards, options.split);
+  return t;
 }
 
 }  // namespace
 
 int run_eval(World& world, const ScoreOptions& options) {
-  Loaded l = load(world, options);
+  Trained l = load(world, options);
   const EvalResult result = Evaluator(l.session, *l.state, options.split).run();
   if (world.communicator().rank() != 0) return 0;
   nlohmann::json metrics = nlohmann::json::object();
@@ -84,7 +43,7 @@ int run_eval(World& world, const ScoreOptions& options) {
 }
 
 int run_predict(World& world, const ScoreOptions& options) {
-  Loaded l = load(world, options);
+  Trained l = load(world, options);
   std::vector<std::pair<i64, std::string>> mine;
   Evaluator(l.session, *l.state, options.split)
       .each([&](const EvalBlock& block, const Evaluator::Scored& s) {

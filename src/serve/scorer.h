@@ -16,11 +16,24 @@ struct Answer {
   std::string error;                   // not empty: why there is no answer (column, expected, got)
 };
 
+// The items for one user.
+struct TopItem {
+  std::string item;                    // its id as the raw data has it
+  double score = 0;                    // the logit, or the prediction
+};
+struct TopAnswer {
+  std::vector<TopItem> items;
+  std::string error;                   // not empty: why there are none
+};
+
 struct ScorerOptions {
   int threads = 0;                     // 0: all cores
   i64 rows = 32;                       // answered at a time
 };
 
+// Of a two-tower model a raw row may give a user, or an item, by its id alone: what the shard set
+// says of it (its first row) stands for the columns that are not there.
+//
 // Not thread-safe: one for each thread that answers.
 class Scorer {
  public:
@@ -28,6 +41,9 @@ class Scorer {
   ~Scorer();
   // In order, any number of rows; a row that cannot be read has an error, the others their answers.
   std::vector<Answer> score(const std::vector<nlohmann::json>& rows);
+  // Two towers: for rows with a user and no item, the k items of the largest scores, best first.
+  // Exit::usage where the bundle has no towers.
+  std::vector<TopAnswer> top(const std::vector<nlohmann::json>& rows, i64 k);
   const Bundle& bundle() const;
 
  private:
@@ -40,6 +56,10 @@ struct Label { i64 index = 0; std::string name; double probability = 0; };
 std::vector<Label> best_labels(const Bundle& bundle, const Answer& answer, i64 most);
 // {"label":..,"probability":..} and so on, as `cohort score` prints it (docs/bundle.md).
 nlohmann::json to_json(const Bundle& bundle, const Answer& answer);
+nlohmann::json to_json(const Bundle& bundle, const TopAnswer& answer);
+// Of a graph's prediction, one row of all its steps: the answer that is given. `length`: elements of
+// the ragged field that rules the prediction's steps, else not looked at.
+Answer answer_of(const Graph& graph, const double* prediction, i64 length);
 
 // Scores golden.jsonl and compares: Exit::storage naming the first row that differs, by how much.
 // The same tolerance as docs/bundle.md.

@@ -1,0 +1,39 @@
+// A graph with its weights on the CPU: rows in, predictions out.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "device/device.h"
+#include "model/graph.h"
+#include "plan/plan.h"
+
+namespace cohort {
+
+// With the best instruction set there is; threads 0: all cores this process may use.
+std::shared_ptr<Device> make_serving_device(int threads);
+
+class Engine {
+ public:
+  // Takes the graph's parameters from `weights` by name; there may be others. The graph must outlive
+  // it. `rows`: most rows of a batch.
+  Engine(std::shared_ptr<Device> device, const Graph& graph,
+         const std::vector<NamedView>& weights, i64 rows);
+  // graph.prediction of the batch's valid rows, [valid, shape...].
+  std::vector<double> predict(const Batch& batch);
+  i64 rows() const { return capacities_.back(); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  const Graph& graph_;
+  ModelState state_;
+  std::vector<i64> capacities_;               // a few, so that a single row costs little
+  std::vector<std::unique_ptr<Plan>> plans_;  // made when first used
+};
+
+// Batches of at most 256 rows; the prediction of them all as float32, [rows, shape...].
+std::vector<float> predict_all(Engine& engine, const std::vector<Input>& inputs,
+                               const std::vector<BatchColumn>& columns, i64 rows);
+
+}  // namespace cohort

@@ -1,0 +1,33 @@
+// Models of two towers: the prediction is the dot product of two vectors that have no input in
+// common, as for users and items. The first operand of the dot is the user.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fields/schema.h"
+#include "model/graph.h"
+
+namespace cohort {
+
+struct Tower {
+  i64 value = -1;             // its vector, of Graph::values
+  std::vector<i64> inputs;    // indices into Graph::inputs
+  i64 key = -1;               // of these, the one whose id names the user or the item
+};
+struct Towers {
+  Tower user, item;
+};
+
+// Nothing where the graph is no such model, or a tower has no embedding of one id to name its rows.
+std::optional<Towers> find_towers(const Graph& graph);
+
+// What computes one value alone: its inputs, nodes and parameters, without a target and a loss. It
+// is the prediction of the result.
+Graph part_of(const Graph& graph, i64 value);
+
+// The vocabulary of an input's field, or null.
+const Vocabulary* vocabulary_of(const std::string& field, const std::vector<Field>& fields,
+                                const std::vector<Vocabulary>& vocabularies);
+
+}  // namespace cohort
