@@ -20,6 +20,8 @@ find_package(ZLIB REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n data)
 find_package(Protobuf REQUIRED)  # before ONNX, whose file names its target
 find_package(ONNX REQUIRED CONFIG)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+include(Faiss)
 if(COHORT_BUILD_TESTS)
   find_package(GTest QUIET CONFIG)
   if(NOT GTest_FOUND AND EXISTS /usr/src/googletest/CMakeLists.txt)  # Debian's sources alone

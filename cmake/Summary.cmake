@@ -23,6 +23,8 @@ cohort_row(zlib "${ZLIB_VERSION_STRING}" "${ZLIB_LIBRARIES}")
 cohort_row(ICU "${ICU_VERSION}" "${ICU_UC_LIBRARIES}")
 cohort_row(Protobuf "${Protobuf_VERSION}" "${Protobuf_LIBRARIES}")
 cohort_row(ONNX "${ONNX_VERSION}" "${ONNX_DIR}")
+cohort_row(OpenSSL "${OPENSSL_VERSION}" "${OPENSSL_CRYPTO_LIBRARY}")
+cohort_row(FAISS "${faiss_VERSION}" "${faiss_DIR}")
 cohort_row(nvcc "${CMAKE_CUDA_COMPILER_VERSION}" "${COHORT_NVCC}")
 foreach(name CUDART CUBLASLT CUDNN NCCL)
   cohort_row(${name} "${COHORT_${name}_VERSION}"

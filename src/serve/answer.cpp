@@ -39,13 +39,14 @@ Answer answer_of(const Graph& graph, const double* prediction, i64 length) {
   i64 width = all, step = 0;
   if (value.lengths >= 0 && value.shape.size() > 1) {
     width = all / value.shape[0];
-    step = std::clamp<i64>(valid_steps(value, length) - 1, 0, value.shape[0] - 1);
+    step = std::min(valid_steps(value, length), value.shape[0]) - 1;
   } else if (loss == LossKind::cross_entropy) {
     width = value.shape.back();
     step = all / width - 1;
   }
   Answer answer;
-  answer.output.assign(prediction + step * width, prediction + (step + 1) * width);
+  answer.output.assign(static_cast<std::size_t>(width), 0.0);   // of a row without steps: zeros
+  if (step >= 0) std::copy_n(prediction + step * width, width, answer.output.begin());
   if (loss == LossKind::bce) answer.probabilities = {sigmoid(answer.output.at(0))};
   if (loss == LossKind::cross_entropy) answer.probabilities = softmax(answer.output);
   return answer;

@@ -52,7 +52,7 @@ std::string write_bundle(Files& files, const std::string& folder, const BundleCo
 
 // What a bundle of a two-tower model holds beside.
 struct TowerData {
-  Towers towers;
+  TwoTowers towers;
   Graph user, item;                           // each tower alone: see part_of()
   TowerRows users, items;                     // stored features, by id
   View vectors;                               // f32 [items, dim]; of items without a row: zeros

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <variant>
 
-#include "base/error.h"
+#include "export/onnx.h"
 
 namespace cohort {
 namespace {
@@ -57,16 +57,15 @@ Tower tower_of(const Graph& graph, i64 value) {
 
 }  // namespace
 
-std::optional<Towers> find_towers(const Graph& graph) {
-  for (const Node& node : graph.nodes) {
-    if (!std::holds_alternative<Dot>(node.op) || node.out.at(0) != graph.prediction) continue;
-    const Towers towers{tower_of(graph, node.in.at(0)), tower_of(graph, node.in.at(1))};
-    for (const i64 k : towers.user.inputs)
-      if (std::count(towers.item.inputs.begin(), towers.item.inputs.end(), k)) return {};
-    if (towers.user.key < 0 || towers.item.key < 0) return {};
-    return towers;
-  }
-  return {};
+std::optional<TwoTowers> find_towers(const Graph& graph) {
+  const auto found = towers_of(graph);
+  const bool last = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    return std::holds_alternative<Dot>(node.op) && node.out.at(0) == graph.prediction;
+  });
+  if (!found || !last) return {};
+  const TwoTowers towers{tower_of(graph, found->user), tower_of(graph, found->item)};
+  if (towers.user.key < 0 || towers.item.key < 0) return {};
+  return towers;
 }
 
 Graph part_of(const Graph& graph, i64 value) {

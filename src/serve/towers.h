@@ -1,5 +1,4 @@
-// Models of two towers: the prediction is the dot product of two vectors that have no input in
-// common, as for users and items. The first operand of the dot is the user.
+// Models whose prediction is the dot product of a user's and an item's vector: see towers_of().
 #pragma once
 #include <optional>
 #include <string>
@@ -15,12 +14,13 @@ struct Tower {
   std::vector<i64> inputs;    // indices into Graph::inputs
   i64 key = -1;               // of these, the one whose id names the user or the item
 };
-struct Towers {
+struct TwoTowers {
   Tower user, item;
 };
 
-// Nothing where the graph is no such model, or a tower has no embedding of one id to name its rows.
-std::optional<Towers> find_towers(const Graph& graph);
+// Nothing where the graph is no such model, something follows the dot, or a tower has no embedding of
+// one id that names its rows.
+std::optional<TwoTowers> find_towers(const Graph& graph);
 
 // What computes one value alone: its inputs, nodes and parameters, without a target and a loss. It
 // is the prediction of the result.

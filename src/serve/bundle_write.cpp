@@ -1,0 +1,192 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "export/onnx.h"
+#include "export/safetensors.h"
+#include "serve/bundle.h"
+#include "serve/bundle_files.h"
+#include "serve/bundle_hash.h"
+#include "serve/bundle_impl.h"
+#include "serve/engine.h"
+#include "serve/scorer.h"
+#include "store/folder.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+constexpr i64 rows_at_a_time = 256, recall_at = 10, recall_queries = 1000;
+
+std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
+
+// A number that JSON can hold, else null.
+json number(double value) { return std::isfinite(value) ? json(value) : json(); }
+
+json tensors_json(const std::vector<OnnxTensor>& tensors) {
+  json all = json::array();
+  for (const OnnxTensor& t : tensors)
+    all.push_back({{"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.dims}});
+  return all;
+}
+
+class BundleWriter {
+ public:
+  BundleWriter(Files& files, const std::string& folder, const BundleContent& content)
+      : files_(files), folder_(folder), content_(content), writer_(files, folder) {}
+
+  std::string write() {
+    model_ = to_onnx(*content_.graph, content_.weights, options());
+    facts_ = facts();
+    add("weights.safetensors", [&](FileWriter& out) { write_safetensors(out, content_.weights); });
+    add_text("preprocess.json", content_.preprocess->text());
+    add_text("golden.jsonl", golden_text(content_.golden));
+    if (const auto towers = find_towers(*content_.graph)) add_towers(*towers);
+    add_text("model.onnx", model_.bytes);
+    add_text("README.md", readme_text(facts_, content_));
+    writer_.commit(facts_, [&] { return finish(); });
+    return digest_;
+  }
+
+ private:
+  void add(const std::string& name, const std::function<void(FileWriter&)>& body) {
+    writer_.write(name, body);
+    facts_["sha256"][name] = sha256(files_.read(writer_.temporary() + "/" + name));
+  }
+  void add_text(const std::string& name, const std::string& text) {
+    add(name, [&](FileWriter& out) { out.write(text.data(), static_cast<i64>(text.size())); });
+  }
+
+  OnnxOptions options() const { return {content_.opset, content_.lineage.build}; }
+
+  json facts() const {
+    const Lineage& l = content_.lineage;
+    json metrics = json::object(), columns = json::array();
+    for (const auto& [name, value] : l.metrics) metrics[name] = number(value);
+    for (const auto& c : content_.preprocess->columns())
+      columns.push_back({{"name", c.name}, {"kind", c.kind}, {"field", c.field}});
+    return {{"format", "cohort bundle"},
+            {"version", 1},
+            {"lineage", {{"run", l.run}, {"step", l.step}, {"config", l.config}, {"build", l.build},
+                         {"data", l.data}, {"split", l.split}, {"metrics", metrics}}},
+            {"model", Binder::write(ServedModel{*content_.model})},
+            {"labels", content_.labels},
+            {"columns", columns},
+            {"inputs", tensors_json(model_.inputs)},
+            {"outputs", tensors_json(model_.outputs)},
+            {"opset", content_.opset},
+            {"golden_rows", content_.golden.size()},
+            {"sha256", json::object()}};
+  }
+
+  void add_towers(const TwoTowers& towers) {
+    if (!content_.shards)
+      fail(Exit::usage, "{}: a two-tower model is exported with the rows of its shard set", folder_);
+    const Graph& graph = *content_.graph;
+    const TowerModels models = to_onnx_towers(graph, *towers_of(graph), content_.weights, options());
+    add_text("user_tower.onnx", models.user.bytes);
+    add_text("item_tower.onnx", models.item.bytes);
+    add_text("scorer.onnx", models.scorer.bytes);
+    const auto device = make_serving_device(0);
+    TowerRows users = gather_rows(content_.shards, graph, towers.user);
+    TowerRows items = gather_rows(content_.shards, graph, towers.item);
+    std::vector<float> user_vectors = vectors_of(device, towers.user, users);
+    std::vector<float> item_vectors = vectors_of(device, towers.item, items);
+    const i64 dim = count(graph.values[at(towers.item.value)].shape);
+    const View vectors{item_vectors.data(), DType::f32, {items.ids, dim}};
+    add("users.safetensors", [&](FileWriter& out) {
+      write_safetensors(out, users.tensors(graph, towers.user));
+    });
+    add("items.safetensors", [&](FileWriter& out) {
+      std::vector<NamedView> tensors = items.tensors(graph, towers.item);
+      tensors.push_back({"vectors", vectors});
+      write_safetensors(out, tensors);
+    });
+    facts_["two_tower"] = {{"users", std::count(users.known.begin(), users.known.end(), u8{1})},
+                           {"items", std::count(items.known.begin(), items.known.end(), u8{1})},
+                           {"dim", dim}};
+    add_index(items_of(items, vectors), known_of(users, user_vectors, dim));
+  }
+
+  // Of ids without a row: zeros.
+  std::vector<float> vectors_of(const std::shared_ptr<Device>& device, const Tower& tower,
+                                const TowerRows& rows) const {
+    const Graph part = part_of(*content_.graph, tower.value);
+    Engine engine(device, part, content_.weights, rows_at_a_time);
+    std::vector<float> all = predict_all(engine, part.inputs, rows.columns, rows.ids);
+    const i64 dim = count(part.values[at(tower.value)].shape);
+    for (i64 id = 0; id < rows.ids; ++id)
+      if (!rows.known[at(id)]) std::fill_n(all.begin() + id * dim, dim, 0.0f);
+    return all;
+  }
+
+  // The first users' vectors, to measure the index with.
+  static std::vector<float> known_of(const TowerRows& rows, const std::vector<float>& vectors,
+                                     i64 dim) {
+    std::vector<float> known;
+    for (i64 id = 0; id < rows.ids && static_cast<i64>(known.size()) < recall_queries * dim; ++id)
+      if (rows.known[at(id)])
+        known.insert(known.end(), vectors.begin() + id * dim, vectors.begin() + (id + 1) * dim);
+    return known;
+  }
+
+  void add_index(const Items& items, const std::vector<float>& queries) {
+    json& facts = facts_["two_tower"];
+    facts["index"] = nullptr;
+    if (!have_faiss()) {
+      facts["index_note"] = "no index.faiss: the exporting build was without FAISS; every item is compared";
+      return;
+    }
+    const std::string bytes = build_faiss(items, queries);
+    add_text("index.faiss", bytes);
+    const auto index = open_faiss(bytes, "index.faiss");
+    facts["index"] = index->describe();
+    facts["recall"] = {{"k", recall_at},
+                       {"queries", static_cast<i64>(queries.size()) / std::max<i64>(items.dim, 1)},
+                       {"value", recall(*index, *make_exact_index(items), queries, recall_at)}};
+  }
+
+  // The bundle is whole but for its name: what others will open is opened and asked.
+  bool finish() {
+    const std::string manifest = files_.read(writer_.temporary() + "/manifest.json");
+    digest_ = sha256(manifest);
+    const std::string root = root_line(digest_);
+    write_file(files_, writer_.temporary(), "MANIFEST.sha256", [&](FileWriter& out) {
+      out.write(root.data(), static_cast<i64>(root.size()));
+    });
+    files_.sync_folder(writer_.temporary());
+    Scorer scorer(Bundle::open(files_, writer_.temporary()), {});
+    check_golden(scorer);
+    refuse_existing(files_, folder_);
+    return true;
+  }
+
+ public:
+  static void refuse_existing(Files& files, const std::string& folder) {
+    if (files.exists(folder))
+      fail(Exit::usage, "{}: exists already; a bundle is never written over: name another folder, or "
+           "remove this one", folder);
+  }
+
+ private:
+  Files& files_;
+  std::string folder_;
+  const BundleContent& content_;
+  FolderWriter writer_;
+  OnnxModel model_;
+  json facts_;
+  std::string digest_;
+};
+
+}  // namespace
+
+std::string write_bundle(Files& files, const std::string& folder, const BundleContent& content) {
+  BundleWriter::refuse_existing(files, folder);
+  if (content.golden.empty())
+    fail(Exit::data, "{}: no golden rows: nothing to prove its answers with", folder);
+  return BundleWriter(files, folder, content).write();
+}
+
+}  // namespace cohort

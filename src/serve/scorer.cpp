@@ -1,0 +1,197 @@
+#include "serve/scorer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "serve/engine.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
+
+// Why a row has no answer; an error of the program or the system goes on.
+std::string why(const Error& e) {
+  if (e.exit_code() != Exit::data && e.exit_code() != Exit::usage) throw e;
+  return e.what();
+}
+
+}  // namespace
+
+struct Scorer::State {
+  State(std::shared_ptr<const Bundle> b, const ScorerOptions& o)
+      : bundle(std::move(b)),
+        rows(std::max<i64>(1, o.rows)),
+        device(make_serving_device(o.threads)),
+        engine(device, bundle->graph(), bundle->weights(), rows),
+        batch(bundle->preprocess().empty(bundle->graph().inputs, rows)) {
+    if (!bundle->towers()) return;
+    const Graph& user = bundle->towers()->user;
+    users = std::make_unique<Engine>(device, user, bundle->weights(), rows);
+    user_batch = bundle->preprocess().empty(user.inputs, rows);
+  }
+
+  // Which of these inputs a raw row has no column of, so that stored features stand for them.
+  std::set<std::string> absent(const std::vector<Input>& inputs, const json& raw) const {
+    std::set<std::string> fields;
+    for (const Input& input : inputs) fields.insert(input.field);
+    if (!raw.is_object()) return {};
+    for (const auto& column : bundle->preprocess().columns())
+      if (raw.contains(column.name)) fields.erase(column.field);
+    return fields;
+  }
+
+  void fill(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw) const {
+    const TowerData* towers = bundle->towers();
+    std::set<std::string> missing;
+    if (towers) missing = absent(inputs, raw);
+    if (towers) missing.erase(bundle->graph().inputs[at(towers->towers.user.key)].field);
+    if (towers) missing.erase(bundle->graph().inputs[at(towers->towers.item.key)].field);
+    for (const Input& input : inputs)   // the target is in no tower and in no raw row
+      if (bundle->graph().target == input.value) missing.erase(input.field);
+    if (missing.empty()) return bundle->preprocess().fill(to, inputs, row, raw);
+    fill_stored(to, inputs, row, raw, missing);
+  }
+
+  // The inputs that the row has, then the stored ones of the ids that it names.
+  void fill_stored(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw,
+                   const std::set<std::string>& missing) const {
+    std::vector<Input> given;
+    std::vector<std::size_t> homes;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      if (missing.count(inputs[k].field)) continue;
+      given.push_back(inputs[k]);
+      homes.push_back(k);
+    }
+    Batch one = bundle->preprocess().empty(given, 1);
+    bundle->preprocess().fill(one, given, 0, raw);
+    for (std::size_t k = 0; k < given.size(); ++k)
+      copy_row(one.columns[k], 0, to.columns[homes[k]], row, given[k]);
+    for (std::size_t k = 0; k < inputs.size(); ++k)
+      if (missing.count(inputs[k].field)) copy_stored(to.columns[k], row, inputs[k], one, given);
+  }
+
+  static void copy_row(const BatchColumn& from, i64 from_row, BatchColumn& to, i64 to_row,
+                       const Input& input) {
+    const i64 bytes = count(input.shape) * size_of(input.dtype);
+    if (bytes > 0)
+      std::memcpy(to.data.data() + to_row * bytes, from.data.data() + from_row * bytes, at(bytes));
+    if (input.ragged) to.lengths[at(to_row)] = from.lengths[at(from_row)];
+  }
+
+  void copy_stored(BatchColumn& to, i64 row, const Input& input, const Batch& one,
+                   const std::vector<Input>& given) const {
+    const Graph& graph = bundle->graph();
+    const TowerData& t = *bundle->towers();
+    for (const bool user : {true, false}) {
+      const Tower& tower = user ? t.towers.user : t.towers.item;
+      const TowerRows& stored = user ? t.users : t.items;
+      for (std::size_t k = 0; k < tower.inputs.size(); ++k) {
+        if (graph.inputs[at(tower.inputs[k])].field != input.field) continue;
+        const Input& key = graph.inputs[at(tower.key)];
+        const i64 id = id_in(one, given, key.field);
+        if (id < 0 || id >= stored.ids || !stored.known[at(id)])
+          fail(Exit::data, "the row has no column of field '{}', and this {} was in no row of the "
+               "shard set; give its columns", input.field, key.field);
+        return copy_row(stored.columns[k], id, to, row, input);
+      }
+    }
+    fail(Exit::data, "the row has no column of field '{}'", input.field);
+  }
+
+  static i64 id_in(const Batch& batch, const std::vector<Input>& inputs, const std::string& field) {
+    i32 id = -1;
+    for (std::size_t k = 0; k < inputs.size(); ++k)
+      if (inputs[k].field == field) std::memcpy(&id, batch.columns[k].data.data(), 4);
+    return id;
+  }
+
+  // Fills rows from `next` on until the batch is full; `use(n)` is told which row of `raw` row n is.
+  template <class Failed>
+  std::vector<std::size_t> fill_batch(Batch& to, const std::vector<Input>& inputs,
+                                      const std::vector<json>& raw, std::size_t& next,
+                                      const Failed& failed) const {
+    std::vector<std::size_t> taken;
+    for (; next < raw.size() && static_cast<i64>(taken.size()) < rows; ++next) {
+      try {
+        fill(to, inputs, static_cast<i64>(taken.size()), raw[next]);
+        taken.push_back(next);
+      } catch (const Error& e) {
+        failed(next, why(e));
+      }
+    }
+    to.valid = static_cast<i64>(taken.size());
+    return taken;
+  }
+
+  i64 length_of(i64 row) const {
+    const Graph& graph = bundle->graph();
+    const i64 input = graph.values[at(graph.prediction)].lengths;
+    return input < 0 ? 0 : batch.columns[at(input)].lengths[at(row)];
+  }
+
+  std::shared_ptr<const Bundle> bundle;
+  i64 rows;
+  std::shared_ptr<Device> device;
+  Engine engine;
+  Batch batch;
+  std::unique_ptr<Engine> users;
+  Batch user_batch;
+};
+
+Scorer::Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options)
+    : state_(std::make_unique<State>(std::move(bundle), options)) {}
+
+Scorer::~Scorer() = default;
+
+const Bundle& Scorer::bundle() const { return *state_->bundle; }
+
+std::vector<Answer> Scorer::score(const std::vector<json>& rows) {
+  State& s = *state_;
+  const Graph& graph = s.bundle->graph();
+  const i64 width = count(graph.values[at(graph.prediction)].shape);
+  std::vector<Answer> answers(rows.size());
+  for (std::size_t next = 0; next < rows.size();) {
+    const auto taken = s.fill_batch(s.batch, graph.inputs, rows, next, [&](std::size_t r,
+        const std::string& reason) { answers[r].error = reason; });
+    if (taken.empty()) continue;
+    const std::vector<double> predictions = s.engine.predict(s.batch);
+    for (std::size_t k = 0; k < taken.size(); ++k) {
+      const i64 row = static_cast<i64>(k);
+      answers[taken[k]] = answer_of(graph, predictions.data() + row * width, s.length_of(row));
+    }
+  }
+  return answers;
+}
+
+std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k) {
+  State& s = *state_;
+  const TowerData* towers = s.bundle->towers();
+  if (!towers)
+    fail(Exit::usage, "{}: the best items are asked of a model that is not two-tower; expected a "
+         "model whose last layer is the dot of two vectors", s.bundle->folder());
+  std::vector<TopAnswer> answers(rows.size());
+  for (std::size_t next = 0; next < rows.size();) {
+    const auto taken = s.fill_batch(s.user_batch, towers->user.inputs, rows, next, [&](
+        std::size_t r, const std::string& reason) { answers[r].error = reason; });
+    if (taken.empty()) continue;
+    const std::vector<double> vectors = s.users->predict(s.user_batch);
+    const auto found = towers->index->search({vectors.begin(), vectors.end()}, k);
+    for (std::size_t q = 0; q < taken.size(); ++q) {
+      for (const Hit& hit : found.at(q)) {
+        const bool named = hit.item < static_cast<i64>(towers->item_names.size());
+        answers[taken[q]].items.push_back(
+            {named ? towers->item_names[at(hit.item)] : std::to_string(hit.item), hit.score});
+      }
+    }
+  }
+  return answers;
+}
+
+}  // namespace cohort
