@@ -99,6 +99,18 @@ mpi_environment() {
   export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}
 }
 
+# replace_between FILE MARKER: stdin between the lines <!-- MARKER --> and <!-- /MARKER --> of FILE.
+replace_between() {
+  local fresh=$1.new
+  grep -q "^<!-- $2 -->" "$1" && grep -q "^<!-- /$2 -->" "$1" ||
+    die "$1 has no markers <!-- $2 --> and <!-- /$2 -->" "restore the file from the repository"
+  awk -v from="<!-- $2 -->" -v to="<!-- /$2 -->" '
+    FILENAME == "-" { body = body $0 "\n"; next }
+    $0 == to { inside = 0 }
+    !inside { print }
+    $0 == from { printf "%s", body; inside = 1 }' - "$1" >"$fresh" && mv "$fresh" "$1"
+}
+
 # hosts_of_file FILE: "a:4,b:1" of lines "a slots=4" and "b".
 hosts_of_file() {
   awk '!/^ *(#|$)/ { n = 1
