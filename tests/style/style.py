@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 ROOMS = ["base", "tensor", "store", "fields", "model", "export", "device", "comm", "data", "plan",
-         "train", "app"]
+         "serve", "train", "app"]
 # Header pattern -> pattern of the files under src/ that may include it.
 VENDORS = {
     r"(oneapi/)?dnnl": r"device/cpu/",
@@ -20,6 +20,8 @@ VENDORS = {
     r"mpi\.h": r"comm/(mpi|rendezvous)[^/]*$",
     r"(hdf5|H5)": r"store/hdf5[^/]*$",
     r"yaml-cpp/": r"base/config[^/]*$",
+    r"faiss/": r"serve/",
+    r"openssl/": r"serve/",
     r"CLI/": r"app/",
     r"(jpeglib|jerror|turbojpeg|png)\.h": r"fields/",
     r"unicode/": r"fields/",
