@@ -15,6 +15,15 @@ struct EvalBlock {
 // Fixed blocks of eval_batch rows, dealt round-robin: this rank's.
 std::vector<EvalBlock> eval_blocks(i64 rows, i64 eval_batch, int rank, int world);
 
+// A column of padding: zeros, and -1 where ids are.
+void clear_column(BatchColumn& column, const Input& input, bool ids, i64 rows);
+// The elements of a row that a batch holds: of ragged ones the last max_length.
+inline Range kept_elements(const Input& input, i64 elements) {
+  return {input.ragged && elements > input.max_length ? elements - input.max_length : 0, elements};
+}
+// Copies these elements (bytes of whole elements, at most what kept_elements() leaves) to a row.
+void put_row(BatchColumn& column, const Input& input, i64 row, const u8* data, i64 bytes);
+
 // Fills batches from blocks of one split, keeping the `cached` blocks used last. Several threads may
 // fill, each its own batch: a block is read by one of them. Errors are Exit::data naming shard,
 // field and row.

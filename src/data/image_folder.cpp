@@ -77,7 +77,7 @@ class FolderReader {
       image = resize_image(image, height, width);
     }
     if (schema_.image[2] != image.channels) set_shape(height, width);
-    use_({{label}, source_.split, place, std::move(image.bytes), 0});
+    use_({{label}, source_.split, place, std::move(image.bytes), 0, true});
   }
 
   const SourceConfig& source_;

@@ -24,6 +24,24 @@ std::vector<EvalBlock> eval_blocks(i64 rows, i64 eval_batch, int rank, int world
   return mine;
 }
 
+void clear_column(BatchColumn& column, const Input& input, bool ids, i64 rows) {
+  const i64 bytes = rows * count(input.shape) * size_of(input.dtype);
+  column.data.assign(static_cast<std::size_t>(bytes), ids ? u8{0xff} : u8{0});
+  if (input.ragged) column.lengths.assign(static_cast<std::size_t>(rows), 0);
+}
+
+void put_row(BatchColumn& column, const Input& input, i64 row, const u8* data, i64 bytes) {
+  const i64 stride = count(input.shape) * size_of(input.dtype);
+  COHORT_CHECK(bytes <= stride, "row larger than its place");
+  if (input.ragged) {
+    const i64 element = std::max<i64>(stride / std::max<i64>(input.max_length, 1), 1);
+    column.lengths.at(static_cast<std::size_t>(row)) = static_cast<i32>(bytes / element);
+  }
+  COHORT_CHECK((row + 1) * stride <= static_cast<i64>(column.data.size()), "row of a batch");
+  if (bytes == 0) return;
+  std::memcpy(column.data.data() + row * stride, data, static_cast<std::size_t>(bytes));
+}
+
 struct RowReader::State {
   struct Loaded {
     i64 block = -1;
@@ -85,27 +103,23 @@ struct RowReader::State {
     const Field& field = shards->fields()[static_cast<std::size_t>(fields[input])];
     const Input& in = inputs[input];
     const i64 element = count(field.shape) * size_of(field.dtype);
-    const i64 stride = count(in.shape) * size_of(in.dtype);
     i64 first = row.row, length = 1;
     if (in.ragged) {
       const std::size_t r = static_cast<std::size_t>(row.row);
-      const i64 end = from.starts.at(r + 1);
-      length = std::min(end - from.starts[r], in.max_length);
-      first = end - length;
-      column.lengths[slot] = static_cast<i32>(length);
+      const Range kept = kept_elements(in, from.starts.at(r + 1) - from.starts[r]);
+      first = from.starts[r] + kept.begin;
+      length = kept.end - kept.begin;
     }
-    const i64 bytes = length * element;
-    if (bytes == 0) return;
-    COHORT_CHECK(bytes <= stride && (first + length) * element <=
-                     static_cast<i64>(from.values.size()), "column smaller than its rows");
+    COHORT_CHECK((first + length) * element <= static_cast<i64>(from.values.size()),
+                 "column smaller than its rows");
     const u8* source = from.values.data() + first * element;
+    const i64 bytes = length * element;
     if (field.classes > 0) {
       const i64 n = bytes / size_of(field.dtype);
       if (field.dtype == DType::i32) check_ids<i32>(source, n, row, input);
       if (field.dtype == DType::u8) check_ids<u8>(source, n, row, input);
     }
-    std::memcpy(column.data.data() + static_cast<i64>(slot) * stride, source,
-                static_cast<std::size_t>(bytes));
+    put_row(column, in, static_cast<i64>(slot), source, bytes);
   }
   // Padding everywhere: 0, and -1 where ids are.
   void clear(Batch& batch, i64 capacity) const {
@@ -119,9 +133,7 @@ struct RowReader::State {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const Field& field = shards->fields()[static_cast<std::size_t>(fields[i])];
       const bool ids = field.classes > 0 && field.dtype != DType::u8;
-      const i64 bytes = capacity * count(inputs[i].shape) * size_of(inputs[i].dtype);
-      batch.columns[i].data.assign(static_cast<std::size_t>(bytes), ids ? u8{0xff} : u8{0});
-      if (inputs[i].ragged) batch.columns[i].lengths.assign(n, 0);
+      clear_column(batch.columns[i], inputs[i], ids, capacity);
     }
   }
 };

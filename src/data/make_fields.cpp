@@ -12,12 +12,6 @@
 namespace cohort {
 namespace {
 
-std::vector<std::string> words_of(const FieldConfig& config, const std::string& cell) {
-  if (config.kind == "tokens") return tokenize(cell, config.words == "unicode");
-  if (config.kind == "id" || config.kind == "label") return {cell};
-  return tokenize(cell, false);
-}
-
 double number_of(const std::string& text) {
   const auto value = parse_double(trim(text));
   if (!value || !std::isfinite(*value)) throw BadCell{"'" + text + "' is not a finite number"};
@@ -31,15 +25,39 @@ void append(std::vector<u8>& bytes, const void* value) {
 
 }  // namespace
 
+std::vector<std::string> words_of(const FieldConfig& config, const std::string& cell) {
+  if (config.kind == "tokens") return tokenize(cell, config.words == "unicode");
+  if (config.kind == "id" || config.kind == "label") return {cell};
+  return tokenize(cell, false);
+}
+
+std::vector<std::string> columns_of(const FieldConfig& config) {
+  if (config.kind == "image") return {};
+  if (!config.columns.empty() || !config.one_hot.empty()) return config.columns;
+  return {config.column.empty() ? config.name : config.column};
+}
+
 FieldMaker::FieldMaker(const FieldConfig& config, const RawSchema& schema) : config_(config) {
-  const bool several = !config.columns.empty() || !config.one_hot.empty();
-  if (config.kind != "image" && !several) {
-    columns_.push_back(schema.column(config.column.empty() ? config.name : config.column));
-  }
-  for (const std::string& name : config.columns) columns_.push_back(schema.column(name));
-  for (const std::string& name : config.one_hot) one_hot_.push_back({schema.column(name), {}});
+  for (const std::string& name : columns_of(config)) columns_.push_back(schema.column(name));
+  for (const std::string& name : config.one_hot) one_hot_.push_back(schema.column(name));
+  names_.resize(one_hot_.size());
   field_.name = config.name;
   describe(schema);
+}
+
+FieldMaker::FieldMaker(const FieldConfig& config, const Field& field, const Vocabulary* vocabulary)
+    : config_(config), field_(field) {
+  if (vocabulary == nullptr) return;
+  vocabulary_ = *vocabulary;
+  const std::size_t first = config.kind == "tokens" ? 1 : 0;  // id 0 is no word of theirs
+  for (std::size_t i = first; i < vocabulary->entries.size(); ++i) {
+    ids_.emplace(vocabulary->entries[i], static_cast<i64>(i));
+  }
+}
+
+void FieldMaker::name_vocabulary(const std::string& name) {
+  vocabulary_->name = name;
+  field_.vocabulary = name;
 }
 
 // All but what is learned.
@@ -63,16 +81,20 @@ void FieldMaker::describe(const RawSchema& schema) {
 }
 
 void FieldMaker::learn(const RawRow& row) {
-  for (auto& [column, ids] : one_hot_) ids[row.cells[column]] = 0;
+  for (std::size_t i = 0; i < one_hot_.size(); ++i) names_[i][row.cells[one_hot_[i]]] = 0;
   const bool tokens = config_.kind == "tokens";
   if (!vocabulary_ || ((tokens || config_.over == "train") && row.split != "train")) return;
   for (const std::string& word : words_of(config_, row.cells[columns_[0]])) ++counts_[word];
 }
 
 void FieldMaker::finish_learning() {
-  for (auto& [column, ids] : one_hot_) {
-    for (auto& [word, id] : ids) id = field_.shape[0]++;
+  for (std::size_t i = 0; i < one_hot_.size(); ++i) {
+    OneHot& known = field_.one_hot.emplace_back();
+    known.column = config_.one_hot[i];
+    for (const auto& [name, unused] : names_[i]) known.names.push_back(name);
+    field_.shape[0] += static_cast<i64>(known.names.size());
   }
+  names_ = {};
   if (vocabulary_) make_vocabulary();
 }
 
@@ -108,16 +130,25 @@ void FieldMaker::make_vocabulary() {
 }
 
 std::vector<u8> FieldMaker::make(const RawRow& row) const {
-  std::vector<u8> bytes;
-  if (config_.kind == "image") {
-    bytes.assign(row.image.begin(), row.image.end());
-    if (static_cast<i64>(bytes.size()) != count(field_.shape)) throw BadCell{"has no picture"};
-  } else if (config_.kind == "number" || config_.kind == "numbers") {
-    add_numbers(row, bytes);
-  } else {
-    add_ids(row, bytes);
+  const std::string& kind = config_.kind;
+  if (kind == "image") {
+    if (static_cast<i64>(row.image.size()) != count(field_.shape)) throw BadCell{"has no picture"};
+    return {row.image.begin(), row.image.end()};
   }
-  return bytes;
+  if (kind == "number") {
+    std::vector<std::string> cells;
+    for (const auto* list : {&columns_, &one_hot_}) {
+      for (std::size_t column : *list) cells.push_back(row.cells[column]);
+    }
+    return make_numbers(cells);
+  }
+  std::vector<std::string> words = words_of(config_, row.cells[columns_[0]]);
+  if (config_.part != "all") {
+    if (words.size() < 2) throw BadCell{"a sequence shorter than 2 has no next element"};
+    if (config_.part == "next") words.erase(words.begin());
+    if (config_.part == "history") words.pop_back();
+  }
+  return make_words(words);
 }
 
 void FieldMaker::put(std::vector<u8>& bytes, double value) const {
@@ -128,23 +159,38 @@ void FieldMaker::put(std::vector<u8>& bytes, double value) const {
   append(bytes, &number);
 }
 
-void FieldMaker::add_numbers(const RawRow& row, std::vector<u8>& bytes) const {
+std::vector<u8> FieldMaker::make_numbers(const std::vector<std::string>& cells) const {
+  std::vector<u8> bytes;
+  const std::size_t numbers = cells.size() - field_.one_hot.size();
+  for (std::size_t i = 0; i < numbers; ++i) put(bytes, number_of(cells[i]));
+  for (std::size_t i = numbers; i < cells.size(); ++i) {
+    const OneHot& known = field_.one_hot[i - numbers];
+    bool found = false;
+    for (const std::string& name : known.names) {
+      const float on = name == cells[i] ? 1.0F : 0.0F;
+      found = found || on != 0;
+      append(bytes, &on);
+    }
+    if (!found) throw BadCell{fmt::format("{} '{}' was not in training", known.column, cells[i])};
+  }
+  return bytes;
+}
+
+std::vector<u8> FieldMaker::make_words(const std::vector<std::string>& words) const {
+  std::vector<u8> bytes;
   if (config_.kind == "numbers") {
-    const auto words = words_of(config_, row.cells[columns_[0]]);
     if (static_cast<i64>(words.size()) % config_.width != 0) {
       throw BadCell{fmt::format("{} numbers, expected a multiple of {}", words.size(),
                                 config_.width)};
     }
     for (const std::string& word : words) put(bytes, number_of(word));
-    return;
-  }
-  for (std::size_t column : columns_) put(bytes, number_of(row.cells[column]));
-  for (const auto& [column, ids] : one_hot_) {
-    for (const auto& [word, id] : ids) {
-      const float on = word == row.cells[column] ? 1.0F : 0.0F;
-      append(bytes, &on);
+  } else {
+    for (const std::string& word : words) {
+      const i32 id = id_of(word);
+      append(bytes, &id);
     }
   }
+  return bytes;
 }
 
 i32 FieldMaker::id_of(const std::string& word) const {
@@ -158,21 +204,7 @@ i32 FieldMaker::id_of(const std::string& word) const {
   const auto found = ids_.find(word);
   if (found != ids_.end()) return static_cast<i32>(found->second);
   if (config_.kind == "tokens") return 0;
-  throw BadCell{"'" + word + "' is not in the vocabulary"};
-}
-
-void FieldMaker::add_ids(const RawRow& row, std::vector<u8>& bytes) const {
-  const auto words = words_of(config_, row.cells[columns_[0]]);
-  std::size_t begin = 0, end = words.size();
-  if (config_.part != "all") {
-    if (end < 2) throw BadCell{"a sequence shorter than 2 has no next element"};
-    if (config_.part == "next") begin = 1;
-    if (config_.part == "history") --end;
-  }
-  for (std::size_t i = begin; i < end; ++i) {
-    const i32 id = id_of(words[i]);
-    append(bytes, &id);
-  }
+  throw BadCell{"'" + word + "' was not in training"};
 }
 
 }  // namespace cohort

@@ -14,30 +14,44 @@ struct BadCell {
   std::string reason;
 };
 
-// One field of a recipe. First it learns the words of all rows, then it makes values.
+// Where words of a cell end, and in lower case: of a sequence ("tokens", "ids", "numbers").
+std::vector<std::string> words_of(const FieldConfig& config, const std::string& cell);
+
+// The columns that a field reads, in order, but for one_hot's.
+std::vector<std::string> columns_of(const FieldConfig& config);
+
+// One field of a recipe, for shards and for serving. It learns the words of all rows before it makes
+// values, or is given what was learned.
 class FieldMaker {
  public:
   FieldMaker(const FieldConfig& config, const RawSchema& schema);  // Exit::usage: no such column
+  // Of what a shard set's manifest holds; `vocabulary` is null where the field has none.
+  FieldMaker(const FieldConfig& config, const Field& field, const Vocabulary* vocabulary);
   void learn(const RawRow& row);
   void finish_learning();
+  const FieldConfig& config() const { return config_; }
   const Field& field() const { return field_; }  // without statistics
   const std::optional<Vocabulary>& vocabulary() const { return vocabulary_; }
-  // The row's elements, or throws BadCell.
+  void name_vocabulary(const std::string& name);
+
+  // The row's elements; these throw BadCell. Only the first needs the schema's columns.
   std::vector<u8> make(const RawRow& row) const;
+  // kind number: a cell of each of columns_of(), then of each of `one_hot`.
+  std::vector<u8> make_numbers(const std::vector<std::string>& cells) const;
+  // The others but images: words of a sequence, the cell of an id; all of them, whatever `part`.
+  std::vector<u8> make_words(const std::vector<std::string>& words) const;
 
  private:
   void describe(const RawSchema& schema);
   void make_vocabulary();
   void put(std::vector<u8>& bytes, double value) const;
-  void add_numbers(const RawRow& row, std::vector<u8>& bytes) const;
-  void add_ids(const RawRow& row, std::vector<u8>& bytes) const;
   i32 id_of(const std::string& word) const;
 
-  const FieldConfig& config_;
+  FieldConfig config_;
   Field field_;
-  std::vector<std::size_t> columns_;
-  std::vector<std::pair<std::size_t, std::map<std::string, i64>>> one_hot_;  // name -> element
-  std::unordered_map<std::string, i64> counts_;                              // while learning
+  std::vector<std::size_t> columns_, one_hot_;      // in the schema
+  std::vector<std::map<std::string, i64>> names_;   // while learning: of each one-hot column
+  std::unordered_map<std::string, i64> counts_;     // while learning
   std::unordered_map<std::string, i64> ids_;
   std::optional<Vocabulary> vocabulary_;
 };

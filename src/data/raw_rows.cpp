@@ -182,6 +182,7 @@ void read_source(const SourceConfig& source, const std::string& root, RawSchema&
 std::string pack_row(const RawRow& row) {
   std::string bytes;
   pack_value(bytes, row.id);
+  pack_size(bytes, row.picture_file ? 1 : 0);
   pack_text(bytes, row.place);
   pack_text(bytes, row.image);
   pack_size(bytes, row.cells.size());
@@ -193,6 +194,7 @@ RawRow unpack_row(std::string_view bytes) {
   Unpacker packed(bytes);
   RawRow row;
   row.id = packed.value<i64>();
+  row.picture_file = packed.size() != 0;
   row.place = packed.text();
   row.image = packed.text();
   row.cells.resize(packed.size());

@@ -15,6 +15,7 @@ struct RawRow {
   std::string split, place;  // place: file:line
   std::string image;         // bytes of the picture, where the source has them
   i64 id = 0;
+  bool picture_file = false;  // the picture is that of the file `place`
 };
 // What every row holds.
 struct RawSchema {

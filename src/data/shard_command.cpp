@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "base/text.h"
 #include "data/make_fields.h"
+#include "data/samples.h"
 #include "data/sequences.h"
 #include "data/shard_stats.h"
 #include "data/shard_writer.h"
@@ -116,6 +117,7 @@ class Rows {
   Rows(const Recipe& recipe, i64 memory) : recipe_(recipe), sort_(recipe.output, memory) {}
 
   void begin(const RawSchema& schema) {
+    schema_ = schema;
     for (const HoldOut& rule : recipe_.hold_out) {
       by_.push_back(rule.by.empty() ? std::nullopt : std::optional(schema.column(rule.by)));
     }
@@ -133,12 +135,14 @@ class Rows {
   }
   void end() {
     for (FieldMaker& maker : makers_) maker.finish_learning();
+    tell_vocabularies_apart();
     if (sort_.spilled_bytes() > 0) {
       log::info("sorting {} rows outside of memory ({})", next_id_,
                 human_bytes(sort_.spilled_bytes()));
     }
   }
   const std::vector<FieldMaker>& makers() const { return makers_; }
+  const RawSchema& schema() const { return schema_; }
 
   // Every row that can be used, with the elements of its fields. Once it is known that all can be
   // used, fields that are not `wanted` are left empty.
@@ -173,6 +177,16 @@ class Rows {
     const double part = static_cast<double>(hash_bytes(key, sizeof key) >> 11) * 0x1p-53;
     if (part < rule.fraction) row.split = rule.to;
   }
+  // Fields of one column share its vocabulary, unless they learned different words.
+  void tell_vocabularies_apart() {
+    std::map<std::string, const std::vector<std::string>*> known;
+    for (FieldMaker& maker : makers_) {
+      if (!maker.vocabulary()) continue;
+      const Vocabulary& words = *maker.vocabulary();
+      const auto [first, added] = known.emplace(words.name, &words.entries);
+      if (!added && *first->second != words.entries) maker.name_vocabulary(maker.field().name);
+    }
+  }
   std::size_t split_index(const std::string& split) {
     const auto found = std::find(splits_.begin(), splits_.end(), split);
     if (found != splits_.end()) return static_cast<std::size_t>(found - splits_.begin());
@@ -185,6 +199,7 @@ class Rows {
   }
 
   const Recipe& recipe_;
+  RawSchema schema_;
   SpillSort sort_;
   std::vector<std::optional<std::size_t>> by_;  // column of each hold-out rule
   std::vector<FieldMaker> makers_;
@@ -250,7 +265,7 @@ class Reading {
 
 // Writes the shards; returns the fields with their statistics.
 std::vector<Field> write_rows(const Recipe& recipe, Rows& rows, ShardWriter& writer,
-                              Rejects& rejects) {
+                              Rejects& rejects, Samples& samples) {
   const i64 per_block = recipe.rows_per_block;
   const i64 per_shard = (recipe.rows_per_shard + per_block - 1) / per_block * per_block;
   ShardRows shard;
@@ -269,6 +284,7 @@ std::vector<Field> write_rows(const Recipe& recipe, Rows& rows, ShardWriter& wri
         if (row.split != split || static_cast<i64>(shard.row_ids.size()) == per_shard) flush();
         split = row.split;
         shard.row_ids.push_back(row.id);
+        samples.add(row);
         for (std::size_t f = 0; f < values.size(); ++f) {
           shard.fields[f].add(values[f]);
           sums[f].add(values[f], split == "train");
@@ -328,11 +344,13 @@ ShardReport shard(const std::string& recipe_path, const std::vector<std::string>
   Rows rows(recipe, share);
   json lineage = Reading(recipe, share, rows, rejects).run();
   rows.end();
-  const std::vector<Field> fields = write_rows(recipe, rows, writer, rejects);
+  Samples samples(recipe, rows.schema());
+  const std::vector<Field> fields = write_rows(recipe, rows, writer, rejects, samples);
   i64 good = 0;
   for (const auto& [split, n] : writer.rows()) good += n;
   rejects.report(good);
   if (good == 0) fail(Exit::data, "{}: the sources hold no rows that can be used", recipe_path);
+  writer.write_samples(samples.text());
   writer.commit(fields, vocabularies_of(rows), lineage);
   return {recipe.output, writer.rows(), rejects.count()};
 }

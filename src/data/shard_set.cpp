@@ -36,6 +36,7 @@ struct Shard {
   fail(Exit::data, "{}: expected {}, got {}: shard the data again", where, expected, got);
 }
 
+constexpr const char* samples_name = "samples.jsonl";
 constexpr i64 kMostRowsPerBlock = i64{1} << 40;  // far from overflow
 
 class OpenShardSet : public ShardSet {
@@ -61,6 +62,7 @@ class OpenShardSet : public ShardSet {
   const std::vector<ShardInfo>& shards() const override { return shards_; }
   bool shuffled() const override { return shuffled_; }
   std::string fingerprint() const override { return fingerprint_; }
+  std::string recipe() const override { return recipe_; }
 
   std::vector<Block> blocks(const std::string& split) const override {
     std::vector<Block> result;
@@ -84,6 +86,28 @@ class OpenShardSet : public ShardSet {
     return ids;
   }
 
+  std::vector<SampleRow> samples() const override {
+    std::vector<SampleRow> rows;
+    if (samples_.is_null()) return rows;
+    const std::string text =
+        read_listed(real_files(), path_, samples_, static_cast<int>(Exit::data));
+    for (const std::string& line : split(text, '\n')) {
+      if (line.empty()) continue;
+      try {
+        const json row = json::parse(line);
+        const json& columns = row.at("columns");
+        for (const auto& [name, cell] : columns.get_ref<const json::object_t&>()) {
+          static_cast<void>(cell.get_ref<const std::string&>());  // text, or type_error
+        }
+        rows.push_back({row.at("row").get<i64>(), row.at("split").get<std::string>(),
+                        columns.dump()});
+      } catch (const json::exception& error) {
+        refuse(path_ + "/" + samples_name, "a row as JSON in every line", error.what());
+      }
+    }
+    return rows;
+  }
+
   std::vector<std::string> verify() const override {
     std::vector<std::string> problems;
     const auto attempt = [&](auto&& body) {
@@ -95,6 +119,7 @@ class OpenShardSet : public ShardSet {
     };
     attempt([&] { open_folder(real_files(), path_, true, static_cast<int>(Exit::data)); });
     std::vector<std::pair<i64, i64>> seen;  // row id, shard
+    attempt([&] { samples(); });
     for (const std::string& split : splits_) {
       for (const Block& block : blocks(split)) {
         for (std::size_t f = 0; f < fields_.size(); ++f) {
@@ -195,6 +220,10 @@ class OpenShardSet : public ShardSet {
              std::to_string(per_block_));
     }
     shuffled_ = manifest.at("order") == "hash";
+    recipe_ = manifest.at("recipe").get<std::string>();
+    for (const json& file : manifest.at("files")) {
+      if (file.at("name") == samples_name) samples_ = file;
+    }
     fingerprint_ = manifest.at("manifest_checksum").get<std::string>();
     for (const json& v : manifest.at("vocabularies")) {
       vocabularies_.push_back({v.at("name").get<std::string>(),
@@ -304,7 +333,8 @@ class OpenShardSet : public ShardSet {
     return places;
   }
 
-  std::string path_, fingerprint_;
+  std::string path_, fingerprint_, recipe_;
+  json samples_;  // the file's entry in the manifest, or null
   std::vector<Field> fields_;
   Field row_id_{"/row_id", DType::i64, {}, false, 0, "", {}};
   std::vector<Vocabulary> vocabularies_;

@@ -23,6 +23,13 @@ struct Column {
   std::vector<i64> starts;
 };
 
+// A raw row kept for serving: a JSON object of the columns that fields read, as text; pictures are the
+// base64 of a JPEG or PNG file under the field's name.
+struct SampleRow {
+  i64 row = 0;               // row id
+  std::string split, columns;
+};
+
 class ShardSet {
  public:
   static std::shared_ptr<ShardSet> open(const std::string& path);
@@ -36,6 +43,9 @@ class ShardSet {
   i64 rows(const std::string& split) const;
   virtual bool shuffled() const = 0;                        // rows in hash order
   virtual std::string fingerprint() const = 0;              // the manifest's checksum, hex
+  virtual std::string recipe() const { return ""; }         // YAML; empty where another program wrote it
+  // Up to 256 rows of the held-out split; none in sets made before they were kept.
+  virtual std::vector<SampleRow> samples() const { return {}; }
   // Thread-safe; reads bytes by offset and verifies the block's checksum.
   virtual Column read(const Block& block, i64 field) const = 0;
   // Row ids (i64) of the block: unique over the set, stable over re-sharding.

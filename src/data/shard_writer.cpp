@@ -149,6 +149,12 @@ void ShardWriter::write(const std::string& split, const ShardRows& rows) {
   log::info("wrote {} ({} rows)", name, n);
 }
 
+void ShardWriter::write_samples(const std::string& text) {
+  state_->folder.write("samples.jsonl", [&](FileWriter& out) {
+    out.write(text.data(), static_cast<i64>(text.size()));
+  });
+}
+
 void ShardWriter::commit(const std::vector<Field>& fields,
                          const std::vector<Vocabulary>& vocabularies, const json& sources) {
   State& s = *state_;

@@ -36,6 +36,7 @@ class ShardWriter {
   ~ShardWriter();                                     // removes it unless committed
   // One file of a split; the splits come one after the other. Errors: Exit::storage.
   void write(const std::string& split, const ShardRows& rows);
+  void write_samples(const std::string& text);  // samples.jsonl
   const std::vector<std::pair<std::string, i64>>& rows() const;  // per split, as written
   void commit(const std::vector<Field>& fields, const std::vector<Vocabulary>& vocabularies,
               const nlohmann::json& sources);

@@ -17,10 +17,9 @@ namespace {
 
 constexpr i64 kMostPixels = i64{1} << 26;
 
-void check_size(i64 height, i64 width) {
-  if (height < 1 || width < 1 || height > kMostPixels / width) {
-    fail(Exit::data, "picture of {} x {} pixels, expected 1 to {} pixels", height, width,
-         kMostPixels);
+void check_size(i64 height, i64 width, i64 most) {
+  if (height < 1 || width < 1 || height > most / width) {
+    fail(Exit::data, "picture of {} x {} pixels, expected 1 to {} pixels", height, width, most);
   }
 }
 
@@ -68,7 +67,7 @@ bool jpeg_rows(JpegJob& job) {
   return true;
 }
 
-Image decode_jpeg(const std::string& file, i64 channels) {
+Image decode_jpeg(const std::string& file, i64 channels, i64 most_pixels) {
   Image image;
   image.channels = channels;
   JpegJob job;
@@ -86,13 +85,13 @@ Image decode_jpeg(const std::string& file, i64 channels) {
   if (!jpeg_header(job)) fail(Exit::data, "damaged JPEG: {}", job.message);
   image.height = job.info.image_height;
   image.width = job.info.image_width;
-  check_size(image.height, image.width);
+  check_size(image.height, image.width, most_pixels);
   image.bytes.resize(static_cast<std::size_t>(image.height * image.width * channels));
   if (!jpeg_rows(job)) fail(Exit::data, "damaged JPEG: {}", job.message);
   return image;
 }
 
-Image decode_png(const std::string& file, i64 channels) {
+Image decode_png(const std::string& file, i64 channels, i64 most_pixels) {
   png_image png;
   std::memset(&png, 0, sizeof png);
   png.version = PNG_IMAGE_VERSION;
@@ -103,7 +102,7 @@ Image decode_png(const std::string& file, i64 channels) {
   if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
     fail(Exit::data, "damaged PNG: {}", png.message);
   }
-  check_size(png.height, png.width);
+  check_size(png.height, png.width, most_pixels);
   png.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   Image image{png.height, png.width, channels, {}};
   image.bytes.resize(static_cast<std::size_t>(image.height * image.width * channels));
@@ -129,15 +128,34 @@ Tap tap(i64 i, i64 from, i64 to) {
 
 }  // namespace
 
-Image decode_image(const std::string& file, i64 channels) {
+Image decode_image(const std::string& file, i64 channels, i64 most_pixels) {
   COHORT_CHECK(channels == 1 || channels == 3, "channels of a picture");
-  if (file.starts_with("\xff\xd8")) return decode_jpeg(file, channels);
-  if (file.starts_with("\x89PNG")) return decode_png(file, channels);
+  if (file.starts_with("\xff\xd8")) return decode_jpeg(file, channels, most_pixels);
+  if (file.starts_with("\x89PNG")) return decode_png(file, channels, most_pixels);
   fail(Exit::data, "neither JPEG nor PNG by its first bytes ({} bytes)", file.size());
 }
 
+std::string encode_png(const Image& image) {
+  COHORT_CHECK(static_cast<i64>(image.bytes.size()) == image.height * image.width * image.channels,
+               "bytes of a picture");
+  png_image png;
+  std::memset(&png, 0, sizeof png);
+  png.version = PNG_IMAGE_VERSION;
+  png.height = static_cast<png_uint_32>(image.height);
+  png.width = static_cast<png_uint_32>(image.width);
+  png.format = image.channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
+  std::string file(bytes, '\0');
+  if (png_image_write_to_memory(&png, file.data(), &bytes, 0, image.bytes.data(), 0, nullptr) == 0) {
+    fail(Exit::data, "picture of {} x {} pixels cannot be written as PNG: {}", image.height,
+         image.width, png.message);
+  }
+  file.resize(bytes);
+  return file;
+}
+
 Image resize_image(const Image& image, i64 height, i64 width) {
-  check_size(height, width);
+  check_size(height, width, kMostPixels);
   const i64 channels = image.channels;
   Image out{height, width, channels, {}};
   out.bytes.reserve(static_cast<std::size_t>(height * width * channels));

@@ -13,8 +13,10 @@ struct Image {
 // Decodes a whole JPEG or PNG file, told apart by its first bytes; channels is 1 (grey) or 3 (RGB).
 // 16-bit samples become 8 bits, transparent pixels lie over black. A picture that the libraries
 // only decode with warnings about its data counts as damaged. Errors: Exit::data with the reason
-// (no file name).
-Image decode_image(const std::string& file, i64 channels);
+// (no file name), found before memory is taken where there are more than `most_pixels`.
+Image decode_image(const std::string& file, i64 channels, i64 most_pixels = i64{1} << 26);
+// A PNG file of the picture, which decodes to the same bytes.
+std::string encode_png(const Image& image);
 // Bilinear, pixel centres at (i + 0.5), edges repeated, rounded to nearest.
 Image resize_image(const Image& image, i64 height, i64 width);
 

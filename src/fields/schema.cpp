@@ -15,6 +15,9 @@ void to_json(nlohmann::json& json, const Field& field) {
             {"max", field.stats.max},
             {"max_length", field.stats.max_length},
             {"mean_length", field.stats.mean_length}}}};
+  for (const OneHot& column : field.one_hot) {
+    json["one_hot"].push_back({{"column", column.column}, {"names", column.names}});
+  }
 }
 
 void from_json(const nlohmann::json& json, Field& field) {
@@ -31,6 +34,12 @@ void from_json(const nlohmann::json& json, Field& field) {
   field.stats.max = stats.at("max").get<std::vector<double>>();
   field.stats.max_length = stats.at("max_length").get<i64>();
   field.stats.mean_length = stats.at("mean_length").get<double>();
+  field.one_hot.clear();
+  if (!json.contains("one_hot")) return;
+  for (const nlohmann::json& column : json.at("one_hot")) {
+    field.one_hot.push_back({column.at("column").get<std::string>(),
+                             column.at("names").get<std::vector<std::string>>()});
+  }
 }
 
 }  // namespace cohort

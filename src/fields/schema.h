@@ -15,6 +15,12 @@ struct FieldStats {             // over the training split, per element of the l
   double mean_length = 0;
 };
 
+// A column of names that became 0/1 elements: behind the plain numbers, one per name, in this order.
+struct OneHot {
+  std::string column;
+  std::vector<std::string> names;
+};
+
 struct Field {
   std::string name;
   DType dtype = DType::f32;
@@ -23,6 +29,7 @@ struct Field {
   i64 classes = 0;              // ids lie in [0, classes); 0 for plain numbers
   std::string vocabulary;       // name of a vocabulary in the manifest, or empty
   FieldStats stats;
+  std::vector<OneHot> one_hot = {};
 };
 
 struct Vocabulary {

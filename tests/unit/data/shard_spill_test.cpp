@@ -76,6 +76,14 @@ std::string prepare(const Case& c) {
   return folder;
 }
 
+// The pinned sums are of the rows alone: samples_test.cpp looks at the rest.
+void forget_what_serving_needs(nlohmann::json& facts) {
+  for (auto& field : facts["fields"]) field.erase("one_hot");
+  auto& files = facts["files"];
+  ASSERT_EQ(files.back()["name"], "samples.jsonl");
+  files.erase(files.size() - 1);
+}
+
 TEST(ShardSpill, SameSetWhateverTheMemory) {
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
@@ -93,6 +101,7 @@ TEST(ShardSpill, SameSetWhateverTheMemory) {
     EXPECT_TRUE(ShardSet::open(folder + "/set")->verify().empty());
     nlohmann::json facts = nlohmann::json::parse(first);
     for (const char* key : {"recipe", "sources", "manifest_checksum"}) facts.erase(key);
+    forget_what_serving_needs(facts);
     EXPECT_EQ(to_hex(hash_text(facts.dump())), c.facts);
     EXPECT_EQ(real_files().list(folder).size(), 6u);  // sources, recipe, set, rejects
   }
