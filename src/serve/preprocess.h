@@ -1,6 +1,7 @@
 // From a raw row to the rows of a batch: what preprocess.json of a bundle describes. A raw row is a
 // JSON object with the recipe's columns that the model's inputs read (docs/bundle.md). Thread-safe.
 #pragma once
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ namespace cohort {
 class Preprocess {
  public:
   // What the graph's inputs, without the target, need of a shard set's recipe and vocabularies.
+  // Exit::data where the set does not hold it (made by an older version or another program).
   static Preprocess of(const ShardSet& shards, const Graph& graph);
   // Exit::storage naming `path` where the text is no preprocess.json of a version known here.
   static Preprocess parse(const std::string& text, const std::string& path);
@@ -25,7 +27,10 @@ class Preprocess {
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;
   struct Column { std::string name, kind, field; };        // kind: number, numbers, id, ids, text, image
-  const std::vector<Column>& columns() const;              // what a raw row may hold
+  const std::vector<Column>& columns() const;              // what a raw row holds: all of these, no others
+  // What a server would be sent for a row of the shard set: these columns alone; a sequence of `part:
+  // history` without its last element, which is the answer. Filling it gives the row as trained on.
+  nlohmann::json raw_row(const SampleRow& sample) const;
   // A batch of `inputs` (Graph::inputs) with room for `rows` rows, all padding.
   Batch empty(const std::vector<Input>& inputs, i64 rows) const;
   // Makes row `row` of the batch; the target's column stays 0. Exit::data: column, expected, got.
