@@ -8,7 +8,7 @@ reason=$("$LOCAL/hosts" check) || {
   exit 77
 }
 . "$(dirname "$0")/lib.sh" "$@"
-export COHORT_LAB=$WORK/lab COHORT_BUILD=$WORK/build
+export COHORT_ROOT=$2 COHORT_LAB=$WORK/lab COHORT_BUILD=$WORK/build
 mkdir "$WORK/build" && ln -s "$COHORT" "$WORK/build/cohort"
 echo "MPIEXEC_EXECUTABLE:FILEPATH=$MPIEXEC" >"$WORK/build/CMakeCache.txt"
 trap 'status=$?; "$LOCAL/hosts" down; (exit $status); finish' EXIT
@@ -29,7 +29,8 @@ ends_with() {
   [ "$status" = "$1" ] || die "exit $status instead of $1: $2"
 }
 lost_one() {  # lost_one RUN HOST: noted, and the run went on with the three others
-  grep -q '"event":"failed","code":5,' "$RUNS/$1/incidents.jsonl" || die "$1: no loss was noted"
+  grep -q "\"event\":\"failed\",\"code\":5,.*\"message\":\"[^\"]*host $2[, :]" \
+    "$RUNS/$1/incidents.jsonl" || die "$1: the loss of $2 was not noted"
   grep -q "\"event\":\"started\",\"ranks\":3,.*\"silent\":\"$2\"" "$RUNS/$1/incidents.jsonl" ||
     die "$1: did not go on without $2"
   grep -q '"event":"done"' "$RUNS/$1/incidents.jsonl" || die "$1: not done"
@@ -37,6 +38,13 @@ lost_one() {  # lost_one RUN HOST: noted, and the run went on with the three oth
 
 shard sentiment
 "$LOCAL/hosts" up 4 || die "no hosts"
+doctor() {  # between the four hosts: fit, and what it says
+  expect 0 "$LOCAL/hosts" on h1 "$COHORT_ROOT/launch/mpirun.sh" --hosts h1,h2,h3,h4 \
+    --rsh "$("$LOCAL/hosts" agent)" --interfaces 10.77.0.0/24 all doctor --folder "$WORK/doctor" --mib 1
+  grep -qE "$1" "$LOG" || die "the doctor does not say: $1"
+}
+doctor 'between hosts.* 6 pairs'
+
 supervise power "$2" h1,h2,h3,h4
 wait_for_step power 20
 "$LOCAL/hosts" off h3
@@ -59,7 +67,12 @@ wait_for_step cable 20
 "$LOCAL/hosts" cut h4
 ends_with 0 "a job whose link was cut"
 lost_one cable h4
+[ -z "$(ranks)" ] || die "ranks of the host that was cut off are left"
 "$LOCAL/hosts" join h4
+
+"$LOCAL/hosts" slow h4 20mbit
+doctor 'warn.*between hosts.*h4'
+"$LOCAL/hosts" fast h4
 
 supervise slow "$2" h1,h2,h3,h4 train.epochs=100000
 wait_for_step slow 20

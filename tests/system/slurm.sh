@@ -87,6 +87,10 @@ from_file 0 whole
 says "2 ranks on h[1-2]"
 says "effective training time"
 
+expect 0 "$LOCAL/slurm" do srun --mpi=pmix -N2 -n2 "$COHORT" doctor --folder "$WORK/doctor" --mib 1
+says "2 ranks by srun"
+says "between hosts"
+
 submit asked --
 wait_for_step asked 20
 slurm do scancel --signal=USR1 "$id"
