@@ -1,0 +1,58 @@
+// What a model answers, by its loss.
+#include "base/error.h"
+#include "export/onnx_emit.h"
+
+namespace cohort {
+
+// One answer for each step of a sequence: logits, or what a ragged one gives.
+bool OnnxEmitter::answers_every_step() const {
+  const Value& p = value(graph_.prediction);
+  return ragged(graph_.prediction) ||
+         (p.shape.size() == 2 && std::get<Loss>(loss().op).kind != LossKind::mse);
+}
+
+void OnnxEmitter::declare_heads() {
+  const Value& p = value(graph_.prediction);
+  std::vector<std::string> dims{"N"};
+  for (std::size_t k = answers_every_step() ? p.shape.size() - 1 : 0; k < p.shape.size(); ++k)
+    dims.push_back(std::to_string(p.shape[k]));
+  const LossKind kind = std::get<Loss>(loss().op).kind;
+  if (kind == LossKind::mse) return writer_.output({"prediction", DType::f32, dims});
+  const bool one = kind == LossKind::bce;
+  writer_.output({one ? "logit" : "logits", DType::f32, dims});
+  writer_.output({one ? "probability" : "probabilities", DType::f32, dims});
+}
+
+// The prediction at each row's last valid step; zeros where there is none.
+std::string OnnxEmitter::last_step() {
+  const i64 v = graph_.prediction;
+  COHORT_CHECK(value(v).shape.size() == 2, "an answer for each step is a vector");
+  const std::string x = read(v);
+  if (!ragged(v)) {
+    const std::string end = writer_.number(DType::i64, static_cast<double>(value(v).shape[0] - 1));
+    return writer_.node("Gather", {x, end}, "last_step", {{"axis", i64{1}}});
+  }
+  const OnnxAttributes wide_type{{"to", onnx_type(DType::i64)}};
+  const std::string wide =
+      writer_.node("Cast", {valid_steps_of(value(v))}, "steps_there", wide_type);
+  const std::string last =
+      writer_.node("Sub", {wide, writer_.number(DType::i64, 1)}, "last_index");
+  const std::string index =
+      writer_.node("Max", {last, writer_.number(DType::i64, 0)}, "last_index");
+  const std::string column =
+      writer_.node("Unsqueeze", {index, writer_.integers({1})}, "last_column");
+  const OnnxAttributes by_row{{"batch_dims", i64{1}}};
+  return or_zeros(value(v), writer_.node("GatherND", {x, column}, "last_step", by_row));
+}
+
+void OnnxEmitter::emit_heads() {
+  const std::string x = answers_every_step() ? last_step() : read(graph_.prediction);
+  writer_.node_as("Identity", {x}, {writer_.outputs[0].name});
+  const LossKind kind = std::get<Loss>(loss().op).kind;
+  if (kind == LossKind::bce)
+    writer_.node_as("Sigmoid", {x}, {writer_.outputs[1].name});
+  if (kind == LossKind::cross_entropy)
+    writer_.node_as("Softmax", {x}, {writer_.outputs[1].name}, {{"axis", i64{-1}}});
+}
+
+}  // namespace cohort
