@@ -17,7 +17,13 @@ void bind_run_control(Binder& b, TrainConfig& c) {
 
 void bind_failures(Binder& b, TrainConfig& c) {
   b.key("nonfinite_limit", c.nonfinite_limit, at_least(1),
-        "Steps in a row that are not finite before the run stops with exit 6.");
+        "Steps in a row that are not finite before nonfinite_action.");
+  b.key("nonfinite_action", c.nonfinite_action, one_of({"stop", "rollback"}),
+        "stop: exit 6; rollback: go on from the newest good checkpoint at a lower learning rate.");
+  b.key("rollback_rate", c.rollback_rate, between(0.001, 1.0),
+        "Factor on the learning rate of each rollback; 1 leaves it as it is.");
+  b.key("most_rollbacks", c.most_rollbacks, at_least(0),
+        "Rollbacks of a run, over all its attempts; then exit 6.");
   b.key("step_timeout_s", c.step_timeout_s, at_least(0),
         "Seconds until a step that is not done ends the job, naming the rank; 0: never.");
   b.key("blame_every_s", c.blame_every_s, at_least(0),

@@ -35,7 +35,10 @@ struct TrainConfig {
   i64 eval_every_epochs = 1;     // 0: never
   i64 early_stop_patience = 0;   // evaluations without a better value; 0: never stop early
   std::string early_stop_metric; // one of `metrics`; empty: the first
-  i64 nonfinite_limit = 10;      // steps in a row that are not finite before the run stops
+  i64 nonfinite_limit = 10;      // steps in a row that are not finite before nonfinite_action
+  std::string nonfinite_action = "stop";   // stop, rollback
+  double rollback_rate = 0.5;    // factor on the learning rate of each rollback
+  i64 most_rollbacks = 3;        // of a run, over its attempts
   i64 step_timeout_s = 600;      // a step not done in this time ends the job; 0: never
   i64 blame_every_s = 30;        // window over which a slow rank is looked for; 0: never
   i64 compare_every_steps = 500; // replicas are compared by checksum; 0: never

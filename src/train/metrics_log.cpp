@@ -55,6 +55,8 @@ std::string to_line(const TrainLine& line) {
       .number("samples_per_s", line.samples_per_s)
       .number("data_wait", line.data_wait)
       .number("comm_exposed", line.comm_exposed)
+      .count("skipped_steps", line.skipped_steps)
+      .count("rollbacks", line.rollbacks)
       .number("time", line.time)
       .close();
 }

@@ -14,6 +14,7 @@ struct TrainLine {
   i64 attempt = 1, ranks = 1, step = 0, epoch = 0;
   double loss = 0, learning_rate = 0, grad_norm = 0;
   double samples_per_s = 0, data_wait = 0, comm_exposed = 0;   // rows/s, seconds, seconds
+  i64 skipped_steps = 0, rollbacks = 0;                        // of the run so far
   double time = 0;                                             // seconds since 1970, UTC
 };
 struct EvalLine {

@@ -36,6 +36,7 @@ class RunFolder {
   bool still_newest() const;
   std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string rollbacks() const { return path_ + "/rollbacks.jsonl"; }
   std::string ledger() const { return path_ + "/ledger.jsonl"; }
   std::string log_path(i64 rank) const;             // logs/rank-0000.log
 

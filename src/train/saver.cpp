@@ -178,6 +178,7 @@ Saver::~Saver() {
 i64 Saver::slice_bytes() const { return state_->snapshot.bytes(); }
 bool Saver::busy() const { return state_->stage != Stage::idle; }
 i64 Saver::last_step() const { return state_->last_step; }
+void Saver::forget_last() { state_->last_step = -1; }
 const std::string& Saver::last_error() const { return state_->last_error; }
 const SaverTotals& Saver::totals() const { return state_->totals; }
 

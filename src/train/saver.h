@@ -61,6 +61,7 @@ class Saver {
   // Until no checkpoint is being written. True unless the last one was given up.
   bool wait(i64 given);
   i64 last_step() const;       // of the last checkpoint that exists, -1: none by this object
+  void forget_last();          // it was removed
   const std::string& last_error() const;
   const SaverTotals& totals() const;
 

@@ -83,12 +83,11 @@ void Trainer::begin() {
     warm_start(files, session, *state);
   else if (ranks.rank() == 0 && !e.init.from.empty())
     log::info("init.from ({}) is not read again: the run goes on from its own checkpoint", e.init.from);
-  given = step;
+  open_metrics();
   on_rank_0(ranks, [&] {
     run.write_config(e.text());
     run.begin(facts);
     for (const std::string& folder : checkpoint_folders()) remove_leftovers(files, folder);
-    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
     events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
     return "";
   });
@@ -98,14 +97,21 @@ void Trainer::begin() {
   log::info("ranks:{}", placement(session, plan->memory()));
   log::info("checkpoints: {} of host memory a rank", human_bytes(saver->slice_bytes()));
   log::debug("{}", plan->print());
+  begin_watch();
+  began = seconds_now();
 }
 
-Exit Trainer::loop() {
-  begin_watch();
+void Trainer::start_clocks() {
+  started = window_started = last_save = step_began = seconds_now();
+  comm_seconds = window_waited = window_comm = 0;
+  timed = window_steps = 0;
+}
+
+std::optional<Exit> Trainer::loop() {
+  given = step;
+  start_clocks();
   Feed feed(feed_options(), watch_row_waits(ranks.duplicate(), status));
   Progress progress(stderr_is_terminal(), session.experiment.train.log_every_steps);
-  started = seconds_now();
-  window_started = last_save = started;
   while (step < total && !stopping && !stopped_early) {
     begin_step(feed);
     // A step may run while the host prepares the next, but not over an edge where state is read.
@@ -116,6 +122,10 @@ Exit Trainer::loop() {
     }
     if (step < given) continue;
     restore_weights();
+    if (rolling_back) {
+      progress.finish();
+      return {};
+    }
     if (compares_replicas(step)) replicas->compare(ranks, step);
     enter(Phase::evaluation);
     if (step % steps_per_epoch == 0) end_epoch();
@@ -155,7 +165,7 @@ void Trainer::begin_step(Feed& feed) {
   FeedItem item = feed.next();
   enter(Phase::compute);
   rehearse(item);
-  const double rate = learning_rate_at(session.experiment.optimizer, given, total);
+  const double rate = learning_rate(given);
   const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
   std::vector<double> requests(Requests::count, 0);
   requests[Requests::stop] = asked;
@@ -185,6 +195,10 @@ StepResult Trainer::finish_step() {
   return result;
 }
 
+double Trainer::learning_rate(i64 steps_done) const {
+  return rate_factor * learning_rate_at(session.experiment.optimizer, steps_done, total);
+}
+
 Feed::Options Trainer::feed_options() const {
   return {training_rows(session), step / steps_per_epoch, step % steps_per_epoch, total - step,
           sparse_inputs(*session.graph)};
@@ -197,6 +211,7 @@ void Trainer::account(const BegunStep& done, const StepResult& result) {
     (result.skipped ? line.skipped : line.used) += more.used;
     if (!result.skipped) line.sum += more.sum;
   }
+  if (rolling_back) return;   // the step is undone
   if (!result.skipped) {
     bad_steps = 0;
     return;
@@ -204,14 +219,12 @@ void Trainer::account(const BegunStep& done, const StepResult& result) {
   ++bad_steps;
   ++skipped_steps;
   tell_skipped(done, result);
-  if (bad_steps >= session.experiment.train.nonfinite_limit)
-    fail(Exit::nonfinite, "step {}: {} steps in a row were not finite; lower the learning rate or "
-         "set optimizer.clip_norm, then resume from the newest checkpoint", step + 1, bad_steps);
+  if (bad_steps >= session.experiment.train.nonfinite_limit) give_up_or_roll_back();
 }
 
 void Trainer::report(const StepResult& result, double waited, Progress& progress) {
   const double now = seconds_now();
-  const double rate = learning_rate_at(session.experiment.optimizer, step - 1, total);
+  const double rate = learning_rate(step - 1);
   const i64 every = session.experiment.train.log_every_steps;
   if (ranks.rank() != 0) return;
   ProgressState s;
@@ -228,7 +241,7 @@ void Trainer::report(const StepResult& result, double waited, Progress& progress
   progress.show(s, now);
   if (step % every != 0 && step != total) return;
   TrainLine line{run.attempt(), ranks.size(), step, s.epoch, result.loss, rate, result.grad_norm,
-                 0, 0, 0, unix_time()};
+                 0, 0, 0, skipped_steps, rollbacks, unix_time()};
   line.samples_per_s =
       static_cast<double>(batch * (timed - window_steps)) / std::max(1e-9, now - window_started);
   line.data_wait = waited - window_waited;
@@ -247,9 +260,13 @@ Exit train(World& world, const Experiment& experiment, const TrainOptions& optio
   Trainer trainer(world, experiment, options);
   try {
     trainer.begin();
-    const Exit outcome = trainer.loop();
-    trainer.finish(outcome);
-    return outcome;
+    std::optional<Exit> outcome = trainer.loop();
+    while (!outcome) {
+      trainer.roll_back();
+      outcome = trainer.loop();
+    }
+    trainer.finish(*outcome);
+    return *outcome;
   } catch (const Error& e) {
     trainer.note_failure(e);
     throw;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "train/rollback.h"
 #include "train/trainer_impl.h"
 
 namespace cohort {
@@ -36,6 +37,15 @@ void Trainer::make_saver() {
   saver = std::make_unique<Saver>(files, ranks, *session.device, state->tensors(), config);
 }
 
+// What an earlier attempt, or a step that is undone, left in metrics.jsonl behind this one is removed.
+void Trainer::open_metrics() {
+  on_rank_0(ranks, [&] {
+    metrics.reset();
+    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
+    return "";
+  });
+}
+
 void Trainer::check_resumable(const nlohmann::json& saved) const {
   const nlohmann::json now = state_json();
   for (const char* key : {"seed", "global_batch", "lanes", "window", "data"}) {
@@ -55,8 +65,16 @@ void Trainer::check_resumable(const nlohmann::json& saved) const {
 nlohmann::json Trainer::load_state() {
   std::optional<LoadedCheckpoint> loaded;
   const std::string text = on_rank_0(ranks, [&] {
+    const std::vector<Rollback> before = read_rollbacks(files, run.rollbacks());
+    remove_left_behind(files, checkpoint_folders(), before);
     loaded = load_newest(files, checkpoint_folders());
-    return loaded ? loaded->state().dump() : "null";
+    if (!loaded) {
+      if (!before.empty()) files.remove(run.rollbacks());   // of a run that begins again
+      return std::string("null");
+    }
+    nlohmann::json read = loaded->state();
+    count_rollbacks(read, before);
+    return read.dump();
   });
   const nlohmann::json saved = nlohmann::json::parse(text);
   if (saved.is_null()) return saved;
@@ -87,6 +105,13 @@ bool Trainer::resume() {
 void Trainer::take_state(const nlohmann::json& saved) {
   step = saved.at("step").get<i64>();
   productive_seconds = saved.value("productive_seconds", 0.0);
+  skipped_steps = saved.value("skipped_steps", i64{0});
+  bad_steps = saved.value("skipped_in_row", i64{0});
+  rollbacks = saved.value("rollbacks", i64{0});
+  rate_factor = saved.value("learning_rate_factor", 1.0);
+  good_save = saved.value("good_checkpoint", i64{-1});
+  clean_save = bad_steps == 0 ? step : -1;
+  resumed_at = step;
   Decision decision = state->first_decision();
   decision.updates = saved.at("update_count").get<i64>();
   if (decision.loss_scale != 1 && saved.value("loss_scale", 1.0) != 1) {   // float16, then and now
@@ -121,6 +146,11 @@ nlohmann::json Trainer::state_json() const {
           {"loss_scale", decision.loss_scale},
           {"good_steps", decision.good_steps},
           {"productive_seconds", productive_seconds},
+          {"skipped_steps", skipped_steps},
+          {"skipped_in_row", bad_steps},
+          {"rollbacks", rollbacks},
+          {"learning_rate_factor", rate_factor},
+          {"good_checkpoint", good_save},
           {"seed", e.train.seed},
           {"global_batch", batch},
           {"lanes", lanes},
@@ -137,8 +167,10 @@ nlohmann::json Trainer::state_json() const {
           {"build", build_id()}};
 }
 
-// Whether to finish all steps now because state is read: a stop, or a checkpoint that can begin.
-bool Trainer::wants_edge() const { return stopping || (save_owed && !saver->busy()); }
+// Whether to finish all steps now: a stop, a rollback, or a checkpoint that can begin.
+bool Trainer::wants_edge() const {
+  return stopping || rolling_back || (save_owed && !saver->busy());
+}
 
 // What all ranks asked for in a step that has finished.
 void Trainer::heed(const StepResult& result) {
@@ -173,11 +205,16 @@ void Trainer::save_if_due() {
 
 // Begins one. Collective.
 void Trainer::checkpoint() {
+  const i64 newest = std::max(saver->last_step(), resumed_at);
+  if (newest >= 0 && newest == clean_save && newest < step - bad_steps) good_save = newest;
+  if (bad_steps == 0) clean_save = step;
   nlohmann::json saved = state_json();
   saved["ledger"] = ledger_to_json(summed_ledger());
   const CheckpointConfig& c = session.experiment.checkpoint;
   Saver::Content content{step, saved.dump(1) + "\n", {c.keep_last, {}, c.keep_every_hours}};
   for (const auto& [value, at] : ranking) content.retention.best.push_back(at);
+  if (session.experiment.train.nonfinite_action == "rollback" && good_save >= 0)
+    content.retention.best.push_back(good_save);
   saver->begin(content);
   save_owed = false;
   last_save = seconds_now();
@@ -185,7 +222,7 @@ void Trainer::checkpoint() {
 
 void Trainer::tell_checkpoints() const {
   const SaverTotals& t = saver->totals();
-  const double all = seconds_now() - started;
+  const double all = seconds_now() - began;
   log::info("checkpoints: {} written, {} given up, {}; training stood still for {} ({:.2f} %)",
             t.written, t.given_up, human_bytes(t.bytes), human_seconds(t.copied_s + t.waited_s),
             all > 0 ? 100 * (t.copied_s + t.waited_s) / all : 0.0);

@@ -2,6 +2,7 @@
 #pragma once
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -35,7 +36,8 @@ struct BegunStep {
 struct Trainer {
   Trainer(World& world, const Experiment& experiment, const TrainOptions& options);
   void begin();
-  Exit loop();
+  std::optional<Exit> loop();    // nothing: the run has to go back
+  void roll_back();
   void finish(Exit outcome);
   void note_failure(const Error& error) const;
 
@@ -45,14 +47,20 @@ struct Trainer {
   void begin_step(Feed& feed);
   StepResult finish_step();
   void account(const BegunStep& done, const StepResult& result);
+  double learning_rate(i64 steps_done) const;
+  void start_clocks();
   void report(const StepResult& result, double waited, Progress& progress);
   bool is_edge(i64 steps) const;
   // trainer_nonfinite.cpp
   void tell_skipped(const BegunStep& done, const StepResult& result);
+  void give_up_or_roll_back();
+  std::string choose_checkpoint();
+  void tell_totals() const;
   bool compares_replicas(i64 steps) const;
   // trainer_checkpoint.cpp
   std::vector<std::string> checkpoint_folders() const;
   void make_saver();
+  void open_metrics();
   bool resume();   // whether there was a checkpoint
   nlohmann::json load_state();
   void take_state(const nlohmann::json& saved);
@@ -101,7 +109,14 @@ struct Trainer {
   i64 step = 0;                  // done
   i64 given = 0;                 // to the device
   i64 bad_steps = 0;             // skipped in a row
-  i64 skipped_steps = 0;         // of this attempt
+  i64 skipped_steps = 0;         // of the run
+  i64 rollbacks = 0;             // of the run
+  double rate_factor = 1;        // of the learning rate, by rollbacks
+  i64 last_skipped = 0;          // of the steps that the rollback is for
+  bool rolling_back = false;     // all ranks know it
+  i64 resumed_at = -1;           // step of the checkpoint that was read last
+  i64 clean_save = -1;           // step of the newest checkpoint begun, or read, amid no skipped steps
+  i64 good_save = -1;            // of the newest that a finite step followed: kept to go back to
   std::unique_ptr<ReplicaCheck> replicas;   // null with one rank
   double best = 0;               // of the early-stopping metric
   i64 best_step = -1, evaluations_since_best = 0;
@@ -113,7 +128,8 @@ struct Trainer {
   bool stopping = false;         // all ranks know that one was asked to stop
   bool save_owed = false;        // a checkpoint is due; all ranks know it
   double last_save = 0;
-  double started = 0, comm_seconds = 0;
+  double began = 0;              // this attempt's first step
+  double started = 0, comm_seconds = 0;   // since the attempt or the last rollback
   double window_started = 0, window_waited = 0, window_comm = 0;
   i64 timed = 0, window_steps = 0;
   i64 first_step = 1;            // of this attempt

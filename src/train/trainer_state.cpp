@@ -114,6 +114,7 @@ void Trainer::finish(Exit outcome) {
   if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
   tell_effective_time();
+  tell_totals();
   if (outcome == Exit::stopped)
     log::info("stopped on request at step {} with a checkpoint; --resume goes on", step);
   tell_checkpoints();
@@ -126,6 +127,7 @@ void Trainer::note_failure(const Error& error) const {
   try {
     run.finish(error.what(), static_cast<int>(error.exit_code()));
     tell_effective_time();
+    tell_totals();
   } catch (const Error& second) {
     log::warn("run.json keeps the outcome before: {}", second.what());
   }

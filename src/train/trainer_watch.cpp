@@ -46,7 +46,6 @@ void Trainer::begin_watch() {
   config.step_timeout = static_cast<double>(session.experiment.train.step_timeout_s);
   config.blame_every = static_cast<double>(session.experiment.train.blame_every_s);
   first_step = step + 1;
-  step_began = seconds_now();
   status.done(step);
   session.world->watch(config);
 }

@@ -24,11 +24,13 @@ TEST(MetricsLog, LinesAreTheContract) {
   line.samples_per_s = 1e20;
   line.data_wait = 0.5;
   line.comm_exposed = 0;
+  line.skipped_steps = 12;
+  line.rollbacks = 1;
   line.time = 1700000000.25;
   EXPECT_EQ(to_line(line),
             R"({"kind":"train","attempt":2,"ranks":3,"step":40,"epoch":1,"loss":0.10000000000000001,)"
             R"("learning_rate":0.001,"grad_norm":2,"samples_per_s":1e+20,"data_wait":0.5,)"
-            R"("comm_exposed":0,"time":1700000000.25})");
+            R"("comm_exposed":0,"skipped_steps":12,"rollbacks":1,"time":1700000000.25})");
   line.loss = std::nan("");
   EXPECT_NE(to_line(line).find(R"("loss":null)"), std::string::npos);
   EXPECT_NE(to_line(line).find(R"(,"nonfinite":true})"), std::string::npos);
