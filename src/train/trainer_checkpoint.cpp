@@ -223,6 +223,9 @@ void Trainer::checkpoint() {
 void Trainer::tell_checkpoints() const {
   const SaverTotals& t = saver->totals();
   const double all = seconds_now() - began;
+  run.note({{"checkpoints", {{"written", t.written}, {"given_up", t.given_up}, {"bytes", t.bytes},
+                             {"copied_s", t.copied_s}, {"waited_s", t.waited_s},
+                             {"writing_s", t.writing_s}}}});
   log::info("checkpoints: {} written, {} given up, {}; training stood still for {} ({:.2f} %)",
             t.written, t.given_up, human_bytes(t.bytes), human_seconds(t.copied_s + t.waited_s),
             all > 0 ? 100 * (t.copied_s + t.waited_s) / all : 0.0);
