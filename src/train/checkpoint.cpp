@@ -191,7 +191,10 @@ void complete_checkpoint(Files& files, const std::string& temporary,
            "hosts share this folder?", path, entry.bytes);
     writer.add(entry);
   }
-  if (settle_existing(files, parts.folder)) return;
+  if (settle_existing(files, parts.folder)) {
+    files.sync_folder(parent_of(parts.folder));   // that may be what failed after the rename
+    return;
+  }
   writer.write(kState, [&](FileWriter& out) {
     out.write(parts.state.data(), static_cast<i64>(parts.state.size()));
   });
