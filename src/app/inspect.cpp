@@ -12,6 +12,7 @@
 #include "model/build.h"
 #include "model/fuse.h"
 #include "plan/cost.h"
+#include "serve/bundle_files.h"
 #include "train/checkpoint.h"
 #include "train/experiment.h"
 
@@ -162,18 +163,43 @@ void print_run(const json& report) {
   std::fputs(format_table(rows).c_str(), stdout);
 }
 
+json describe_bundle(const std::string& path) {
+  const CheckedFolder checked = check_bundle_files(real_files(), path, {});
+  json report = json::parse(checked.manifest);
+  report["kind"] = "bundle", report["path"] = path, report["digest"] = checked.digest;
+  return report;
+}
+
+void print_bundle(const json& report) {
+  std::vector<std::vector<std::string>> rows = {{"bundle", report["path"].get<std::string>()},
+                                                {"digest", report["digest"].get<std::string>()}};
+  for (const char* key : {"run", "step", "build", "data", "split", "metrics"})
+    rows.push_back({key, report["lineage"][key].dump()});
+  for (const char* key : {"opset", "golden_rows", "two_tower"})
+    if (report.contains(key)) rows.push_back({key, report[key].dump()});
+  for (const char* key : {"inputs", "outputs"})
+    for (const json& t : report[key])
+      rows.push_back({key, fmt::format("{} {} {}", t["name"].get<std::string>(),
+                                       t["dtype"].get<std::string>(), t["shape"].dump())});
+  for (const json& file : report["files"])
+    rows.push_back({file["name"].get<std::string>(), human_bytes(file["bytes"].get<i64>())});
+  std::fputs(format_table(rows).c_str(), stdout);
+}
+
 }  // namespace
 
 PathKind kind_of_path(Files& files, const std::string& path) {
   if (!files.exists(path)) fail(Exit::usage, "{}: no such file or folder", path);
   if (path.ends_with(".yaml") || path.ends_with(".yml")) return PathKind::config;
   if (files.exists(path + "/run.json")) return PathKind::run;
+  for (const char* name : {"/MANIFEST.sha256", "/golden.jsonl", "/model.onnx"})
+    if (files.exists(path + name)) return PathKind::bundle;
   const std::string name = path.substr(path.find_last_of('/', path.size() - 2) + 1);
   if (checkpoint_step(name) || files.exists(path + "/state.json")) return PathKind::checkpoint;
   if (files.exists(path + "/manifest.json")) return PathKind::shard_set;
   fail(Exit::usage,
-       "{}: expected a shard set (manifest.json), a config (.yaml), a checkpoint (step-...) or a "
-       "run (run.json)",
+       "{}: expected a shard set (manifest.json), a config (.yaml), a checkpoint (step-...), a run "
+       "(run.json) or a bundle (MANIFEST.sha256)",
        path);
 }
 
@@ -192,6 +218,9 @@ int run_inspect(const InspectOptions& options) {
       break;
     case PathKind::run:
       report = describe_run(options.path), print = print_run;
+      break;
+    case PathKind::bundle:
+      report = describe_bundle(options.path), print = print_bundle;
       break;
   }
   if (options.json) {

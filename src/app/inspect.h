@@ -1,4 +1,4 @@
-// cohort inspect: what a shard set, an experiment, a checkpoint or a run holds.
+// cohort inspect: what a shard set, an experiment, a checkpoint, a run or a bundle holds.
 #pragma once
 #include <string>
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace cohort {
 
-enum class PathKind { shard_set, config, checkpoint, run };
+enum class PathKind { shard_set, config, checkpoint, run, bundle };
 // Exit::usage where the path is none of them.
 PathKind kind_of_path(Files& files, const std::string& path);
 

@@ -11,6 +11,7 @@
 #include "app/compare.h"
 #include "app/doctor.h"
 #include "app/inspect.h"
+#include "app/serve_verbs.h"
 #include "app/stop_signals.h"
 #include "app/sweep.h"
 #include "app/verify.h"
@@ -69,6 +70,7 @@ struct Options {
   BenchOptions bench;
   DoctorOptions doctor;
   SweepOptions sweep;
+  ServeVerbs serving;
   i64 parent = 0;                       // of become
 };
 
@@ -253,6 +255,7 @@ int main(int argc, char** argv) {
   add_sweep(app, options, job);
   add_rank_verbs(app, options, rank_job);
   add_doctor(app, options, rank_job);
+  add_serve_verbs(app, options.serving, job, rank_job);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

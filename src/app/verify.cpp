@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/inspect.h"
+#include "app/score_bundle.h"
 #include "base/error.h"
 #include "data/shard_set.h"
 #include "train/checkpoint.h"
@@ -47,6 +48,17 @@ Report verify_run(const std::string& path) {
   return report;
 }
 
+Report verify_served(const std::string& path) {
+  Report report{"bundle", {path}, {}, Exit::done};
+  try {
+    verify_bundle(path);
+  } catch (const Error& e) {
+    report.problems.push_back(e.what());
+    report.code = Exit::storage;
+  }
+  return report;
+}
+
 Report verify_path(const std::string& path) {
   switch (kind_of_path(real_files(), path)) {
     case PathKind::shard_set:
@@ -58,6 +70,8 @@ Report verify_path(const std::string& path) {
       verify_one(report, path);
       return report;
     }
+    case PathKind::bundle:
+      return verify_served(path);
     case PathKind::config:
       break;
   }
