@@ -1,5 +1,6 @@
 #include "app/trained.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -8,18 +9,41 @@
 
 namespace cohort {
 
+namespace {
+
+// Where the checkpoints of a run may lie: in it, and in the second place that its config names.
+std::vector<std::string> checkpoint_folders(Files& files, const std::string& run) {
+  std::vector<std::string> folders = {run + "/checkpoints"};
+  const std::string config = run + "/config.yaml";
+  if (!files.exists(config)) return folders;
+  const std::string second = Experiment::load(config, {}).checkpoint.second;
+  if (!second.empty()) {
+    const std::string name = std::filesystem::canonical(run).filename().string();
+    folders.push_back(second + "/" + name + "/checkpoints");
+  }
+  return folders;
+}
+
+}  // namespace
+
 LoadedCheckpoint find_checkpoint(Files& files, const std::string& run, const std::string& which) {
-  const std::string folder = run + "/checkpoints";
+  const std::vector<std::string> folders = checkpoint_folders(files, run);
   const auto at_step = [&](i64 step) {
-    return load_checkpoint(files, folder + "/" + checkpoint_name(step));
+    for (const std::string& folder : folders) {
+      const std::string path = folder + "/" + checkpoint_name(step);
+      if (files.exists(path)) return load_checkpoint(files, path);
+    }
+    fail(Exit::storage, "{}: no checkpoint of step {}; `cohort checkpoint list` tells which exist",
+         join(folders, ", "), step);
   };
   const auto named = parse_i64(which);
   if (named) return at_step(*named);
   if (which != "best" && which != "last")
     fail(Exit::usage, "--checkpoint {}: expected best, last or a step", which);
-  auto last = load_newest(files, folder);
+  auto last = load_newest(files, folders);
   if (!last)
-    fail(Exit::storage, "{}: no checkpoint there; train first, or name a run folder", folder);
+    fail(Exit::storage, "{}: no checkpoint there; train first, or name a run folder",
+         join(folders, ", "));
   const i64 best = last->state().at("best").at("step").get<i64>();
   const bool is_last = last->state().at("step") == best;
   if (which == "best" && best >= 0 && !is_last) return at_step(best);
