@@ -21,6 +21,7 @@ find_package(ICU REQUIRED COMPONENTS uc i18n data)
 find_package(Protobuf REQUIRED)  # before ONNX, whose file names its target
 find_package(ONNX REQUIRED CONFIG)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 include(Faiss)
 if(COHORT_BUILD_TESTS)
   find_package(GTest QUIET CONFIG)

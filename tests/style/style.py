@@ -22,6 +22,7 @@ VENDORS = {
     r"yaml-cpp/": r"base/config[^/]*$",
     r"faiss/": r"serve/",
     r"openssl/": r"serve/",
+    r"httplib\.h": r"serve/http\.cpp$",
     r"CLI/": r"app/",
     r"(jpeglib|jerror|turbojpeg|png)\.h": r"fields/",
     r"unicode/": r"fields/",

@@ -1,0 +1,53 @@
+// A connection's bytes under deadlines. Private to http.cpp.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <string>
+#include <sys/types.h>
+
+#include "base/types.h"
+
+namespace cohort {
+
+using Clock = std::chrono::steady_clock;
+
+class Connection {
+ public:
+  explicit Connection(int socket);
+  ~Connection();                       // closes, so that the other side still reads what was sent
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  enum class Wait { ready, ended, late, refused };
+  // Until bytes are there. `go_on` is asked ten times a second.
+  Wait wait_for_bytes(Clock::time_point until, const std::function<bool()>& go_on);
+  // Reads until a head is whole, at most `most` bytes of it. late, ended, refused (too long).
+  Wait read_head(Clock::time_point until, i64 most);
+  std::string take_head();
+  // What read() gives before it reads on, in place of the head.
+  void put_back(std::string head);
+
+  // Bytes of this request's head and body; 0 at the end, -1 when late or over the limit.
+  ssize_t read(char* to, std::size_t size);
+  void limit(Clock::time_point until, i64 bytes);   // what read() obeys from now on
+  bool late() const { return late_; }
+  bool over() const { return over_; }
+
+  // Kept until flush(), or until they are many.
+  bool write(const char* from, std::size_t size);
+  bool flush();
+  void write_time(std::chrono::milliseconds time) { write_time_ = time; }
+  int socket() const { return socket_; }
+
+ private:
+  Wait receive(Clock::time_point until);
+  int socket_;
+  std::string in_, out_;
+  std::size_t at_ = 0;                 // read of in_
+  Clock::time_point until_;
+  i64 left_ = 0;
+  bool late_ = false, over_ = false, broken_ = false;
+  std::chrono::milliseconds write_time_{30000};
+};
+
+}  // namespace cohort
