@@ -36,4 +36,6 @@ expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options whole) runs="$RUNS"
 last=$(basename "$(ls -d "$RUNS"/whole/checkpoints/step-* | tail -n 1)")
 expect 0 "$COHORT" checkpoint diff "$RUNS/whole/checkpoints/$last" \
   "$(find "$WORK/second" -type d -name "$last")"
+expect 0 "$COHORT" eval "$SMALL/full" --checkpoint last   # which is in the second place
+says "step $((10#${last#step-}))"
 echo "disk passed"
