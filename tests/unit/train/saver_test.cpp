@@ -1,5 +1,5 @@
-// Checkpoints by several ranks, each with its slice, on a disk that all share and that fails, or goes
-// down, at any operation of any rank.
+// Checkpoints by several ranks, each with its slice, on a disk that all share and that fails, or is
+// switched off, at any operation of any rank.
 #include "train/saver.h"
 
 #include <gmock/gmock.h>
@@ -68,7 +68,7 @@ struct Disk {
   bool hung = false;          // no operation returns
 };
 
-// The disk as one rank sees it: its operations are counted by themselves, so that a number names one.
+// The disk as one rank sees it: its operations are counted alone, so that a number names one.
 class RankFiles : public Files {
   // Before what uses them, which learns from them what they return.
   template <class Work>
