@@ -104,10 +104,16 @@ std::string Plan::print() const {
     text += fmt::format("{:<62}{}\n", line, k < costs.size() ? cost_text(costs[k]) : "");
   }
   if (!costs.empty()) text += fmt::format("{:<62}{}\n", "at least", cost_text(total_of(costs)));
-  const Memory m = memory();
-  text += fmt::format("memory: params {}, gradients {}, optimizer {}, activations {}, staging {}\n",
-                      human_bytes(m.params), human_bytes(m.grads), human_bytes(m.slots),
-                      human_bytes(m.activations), human_bytes(m.staging));
+  return text + to_text(memory()) + "\n";
+}
+
+std::string to_text(const Plan::Memory& m) {
+  std::string text =
+      fmt::format("memory: params {}, gradients {}, optimizer {}, activations {}, staging {}",
+                  human_bytes(m.params), human_bytes(m.grads), human_bytes(m.slots),
+                  human_bytes(m.activations), human_bytes(m.staging));
+  if (m.snapshot > 0)
+    text += fmt::format(", checkpoint snapshot {} on the host", human_bytes(m.snapshot));
   return text;
 }
 

@@ -84,13 +84,17 @@ class Plan {
   Launches launches() const;             // of a recorded training step; none where nothing records
   // "6 recordings of passes, at most 258 kernels each, 3.1 MiB"; empty where nothing is recorded.
   std::string recordings() const;
-  struct Memory { i64 params, grads, slots, activations, staging; };
+  // Bytes. `snapshot`: host memory for checkpoints, which the plan does not know of.
+  struct Memory { i64 params, grads, slots, activations, staging, snapshot = 0; };
   Memory memory() const;
   struct Impl;
 
  private:
   std::unique_ptr<Impl> impl_;
 };
+
+// "memory: params 1 MiB, gradients ...": the snapshot where there is one.
+std::string to_text(const Plan::Memory& memory);
 
 // Input columns whose ids feed a sparse table, in the order of ModelState::tables:
 // column index into Graph::inputs.

@@ -163,6 +163,8 @@ std::string placement(const Session& session, const Plan::Memory& planned) {
   }
   text += fmt::format(", plan {}", human_bytes(planned.params + planned.grads + planned.slots +
                                                planned.activations + planned.staging));
+  if (planned.snapshot > 0)
+    text += fmt::format(", checkpoint snapshot {} on the host", human_bytes(planned.snapshot));
   std::string table;
   const std::vector<std::string> all = session.ranks().all_gather(text);
   for (std::size_t r = 0; r < all.size(); ++r) table += fmt::format("\n  rank {}: {}", r, all[r]);

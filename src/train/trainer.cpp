@@ -94,8 +94,10 @@ void Trainer::begin() {
   log::info("{}: {} ranks ({}), {}, {} rows, {} steps an epoch, {} steps in all", run.path(),
             ranks.size(), session.world->kind(), facts.device,
             session.shards->rows(e.data.split), steps_per_epoch, total);
-  log::info("ranks:{}", placement(session, plan->memory()));
-  log::info("checkpoints: {} of host memory a rank", human_bytes(saver->slice_bytes()));
+  Plan::Memory memory = plan->memory();
+  memory.snapshot = saver->slice_bytes();
+  log::info("ranks:{}", placement(session, memory));
+  log::info("{} (rank {})", to_text(memory), ranks.rank());
   log::debug("{}", plan->print());
   begin_watch();
   began = seconds_now();
