@@ -14,27 +14,10 @@
 namespace cohort {
 namespace {
 
-// What a protobuf message may hold, with room for the nodes.
-constexpr i64 kLargest = (i64{1} << 31) - (i64{1} << 20);
-
 i64 ir_of(i64 opset) {
   if (opset == 13) return 7;
   if (opset == 17) return 8;
   fail(Exit::usage, "ONNX model: expected opset 13 or 17, got {}; 13 suits every engine", opset);
-}
-
-void check_size(const onnx::GraphProto& graph) {
-  i64 bytes = 0, most = 0;
-  std::string largest;
-  for (const auto& tensor : graph.initializer()) {
-    const i64 size = static_cast<i64>(tensor.raw_data().size());
-    bytes += size;
-    if (size > most) most = size, largest = tensor.name();
-  }
-  if (bytes <= kLargest) return;
-  fail(Exit::usage, "ONNX model: expected at most {} bytes of weights, as a file of this format "
-       "holds, got {}; the largest is '{}' with {} bytes: train with fewer rows or a smaller dim",
-       kLargest, bytes, largest, most);
 }
 
 bool same(const onnx::TensorShapeProto::Dimension& dim, const std::string& expected) {
@@ -106,7 +89,6 @@ OnnxModel to_onnx_part(const Graph& graph, const std::vector<NamedView>& weights
   opset.set_version(options.opset);
   OnnxEmitter emitter(graph, weights, part);
   OnnxWriter& writer = emitter.run();
-  check_size(writer.graph());
   model.mutable_graph()->Swap(&writer.graph());
   check(model, writer, options.opset);
   return {bytes_of(model), writer.inputs, writer.outputs};

@@ -6,6 +6,12 @@
 #include "base/error.h"
 
 namespace cohort {
+namespace {
+
+// What a protobuf message may hold, with room for the nodes.
+constexpr i64 kLargest = (i64{1} << 31) - (i64{1} << 20);
+
+}  // namespace
 
 OnnxEmitter::OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weights,
                          const OnnxPart& part)
@@ -15,6 +21,7 @@ OnnxEmitter::OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weigh
 
 OnnxWriter& OnnxEmitter::run() {
   find_needed();
+  check_size();
   declare_inputs();
   declare_outputs();
   for (const Node& node : graph_.nodes) {
@@ -44,6 +51,23 @@ void OnnxEmitter::find_needed() {
     });
     if (!given) std::for_each(node->in.begin(), node->in.end(), need);
   }
+}
+
+void OnnxEmitter::check_size() const {
+  i64 bytes = 0;
+  const Param* largest = nullptr;
+  for (const Node& node : graph_.nodes) {
+    if (node.out.empty() || !needed_[static_cast<std::size_t>(node.out[0])]) continue;
+    for (i64 p : node.params) {
+      const Param& param = graph_.params[static_cast<std::size_t>(p)];
+      bytes += count(param.shape) * size_of(DType::f32);
+      if (!largest || count(param.shape) > count(largest->shape)) largest = &param;
+    }
+  }
+  if (bytes <= kLargest) return;
+  fail(Exit::usage, "ONNX model: expected at most {} bytes of weights, as one file of this format "
+       "holds, got {}, most of them in '{}' {}; use fewer rows or a smaller dim, or serve the "
+       "weights without ONNX", kLargest, bytes, largest->name, to_string(largest->shape));
 }
 
 void OnnxEmitter::declare_inputs() {

@@ -26,6 +26,7 @@ class OnnxEmitter {
 
   // onnx_emit.cpp: what is needed, values and weights
   void find_needed();
+  void check_size() const;
   void declare_inputs();
   void declare_outputs();
   void emit_node(const Node& node);

@@ -84,6 +84,18 @@ TEST(OnnxModel, AFieldOfTheNameOfAnOutputIsRefused) {
   EXPECT_THAT(error_of(Exit::usage, [&] { to_onnx(c.graph, c.weights); }), HasSubstr("'logits'"));
 }
 
+TEST(OnnxModel, MoreThanTwoGibibytesAreRefused) {
+  OnnxCase c("recommend-two-tower", true);
+  Param& table = c.graph.params[0];
+  table.shape = {i64{1} << 27, 4};
+  c.weights[0].view = {nullptr, DType::f32, table.shape};
+  const std::string error = error_of(Exit::usage, [&] { to_onnx(c.graph, c.weights); });
+  EXPECT_THAT(error, HasSubstr("got 21474"));
+  EXPECT_THAT(error, HasSubstr("in '" + table.name + "' [134217728, 4]"));
+  const Towers towers = *towers_of(c.graph);   // the other tower has no part in it
+  EXPECT_NO_THROW(to_onnx_part(c.graph, c.weights, {{}, {{towers.item, "vector"}}}));
+}
+
 TEST(OnnxTowers, AreFoundWhereTheFieldsAreApart) {
   const OnnxCase c("recommend-two-tower", true);
   const auto towers = towers_of(c.graph);

@@ -45,7 +45,7 @@ def session_of(path):
 
 def with_steps(values, lengths, steps):
     """The rows with this many steps; values that are wrong behind each row's length."""
-    wrong = np.nan if values.dtype.kind == "f" else 0
+    wrong = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
     made = np.full((len(values), steps) + values.shape[2:], wrong, values.dtype)
     for row, length in enumerate(lengths):
         made[row, :length] = values[row, :length]
