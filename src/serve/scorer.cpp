@@ -6,7 +6,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/text.h"
 #include "serve/engine.h"
 
 namespace cohort {
@@ -37,38 +36,43 @@ struct Scorer::State {
     user_batch = bundle->preprocess().empty(user.inputs, rows);
   }
 
-  // Which of these inputs a raw row has no column of, so that stored features stand for them.
+  // Of these fields, those that a raw row has no column of, so that stored features stand for them.
+  // Ids are never among them, nor the target, which no raw row has.
   std::set<std::string> absent(const std::vector<Input>& inputs, const json& raw) const {
+    const Graph& graph = bundle->graph();
+    const TwoTowers& towers = bundle->towers()->towers;
     std::set<std::string> fields;
-    for (const Input& input : inputs) fields.insert(input.field);
-    if (!raw.is_object()) return {};
+    for (const Input& input : inputs)
+      if (input.value != graph.target) fields.insert(input.field);
+    for (const i64 key : {towers.user.key, towers.item.key})
+      fields.erase(graph.inputs[at(key)].field);
     for (const auto& column : bundle->preprocess().columns())
       if (raw.contains(column.name)) fields.erase(column.field);
     return fields;
   }
 
   void fill(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw) const {
-    const TowerData* towers = bundle->towers();
-    std::set<std::string> missing;
-    if (towers) missing = absent(inputs, raw);
-    if (towers) missing.erase(bundle->graph().inputs[at(towers->towers.user.key)].field);
-    if (towers) missing.erase(bundle->graph().inputs[at(towers->towers.item.key)].field);
-    for (const Input& input : inputs)   // the target is in no tower and in no raw row
-      if (bundle->graph().target == input.value) missing.erase(input.field);
-    if (missing.empty()) return bundle->preprocess().fill(to, inputs, row, raw);
-    fill_stored(to, inputs, row, raw, missing);
+    const auto& columns = bundle->preprocess().columns();
+    const auto has = [&](const Preprocess::Column& column) { return raw.contains(column.name); };
+    if (!bundle->towers() || !raw.is_object() || std::all_of(columns.begin(), columns.end(), has))
+      return bundle->preprocess().fill(to, inputs, row, raw);
+    fill_stored(to, inputs, row, raw, absent(inputs, raw));
   }
 
   // The inputs that the row has, then the stored ones of the ids that it names.
-  void fill_stored(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw,
+  void fill_stored(Batch& to, const std::vector<Input>& inputs, i64 row, json raw,
                    const std::set<std::string>& missing) const {
     std::vector<Input> given;
     std::vector<std::size_t> homes;
+    std::set<std::string> fields;
     for (std::size_t k = 0; k < inputs.size(); ++k) {
       if (missing.count(inputs[k].field)) continue;
       given.push_back(inputs[k]);
       homes.push_back(k);
+      fields.insert(inputs[k].field);
     }
+    for (const auto& column : bundle->preprocess().columns())   // not looked at, but expected there
+      if (!fields.count(column.field) && !raw.contains(column.name)) raw[column.name] = nullptr;
     Batch one = bundle->preprocess().empty(given, 1);
     bundle->preprocess().fill(one, given, 0, raw);
     for (std::size_t k = 0; k < given.size(); ++k)
@@ -112,7 +116,8 @@ struct Scorer::State {
     return id;
   }
 
-  // Fills rows from `next` on until the batch is full; `use(n)` is told which row of `raw` row n is.
+  // Fills rows from `next` on until the batch is full: which rows of `raw` they are. `failed` is told
+  // of a row that cannot be read, and why.
   template <class Failed>
   std::vector<std::size_t> fill_batch(Batch& to, const std::vector<Input>& inputs,
                                       const std::vector<json>& raw, std::size_t& next,
