@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Every config at toy size: trained, exported, verified, asked; damaged bundles; exports that are killed.
+. "$(dirname "$0")/lib.sh" "$@"
+HERE=$2/tests/system
+PYTHON=${COHORT_TEST_PYTHON:-python3}
+
+skip() { echo "Skipped: $*"; exit 77; }
+"$PYTHON" -c 'import onnxruntime, numpy, safetensors' 2>/dev/null ||
+  skip "onnxruntime, numpy and safetensors are needed by COHORT_TEST_PYTHON"
+check() { expect 0 "$PYTHON" "$HERE/export_check.py" "$@"; }
+list() { "$PYTHON" "$HERE/export_check.py" "$@"; }
+
+# toy NAME: the config with a sixteenth of the channels.
+toy() {
+  "$PYTHON" - "$CONFIGS/$1.yaml" >"$1.yaml" <<'CUT'
+import re, sys
+print(re.sub(r"filters: (\d+)", lambda m: f"filters: {max(1, int(m[1]) // 16)}", open(sys.argv[1]).read()))
+CUT
+}
+
+# prove CONFIG SET: from shard set to answers by three programs.
+prove() {
+  local config=$1 set=$2 bundle=$WORK/bundles/$1
+  toy "$config"
+  expect 0 "$COHORT" train "$config.yaml" data.shards="$SET/$set" runs="$RUNS" train.epochs=1 \
+    train.max_steps=8 data.lanes=0 train.global_batch=7 device.threads=1 optimizer.warmup_steps=0
+  expect 0 "$COHORT" export "$RUNS/$config" --to "$bundle"
+  [ "$(tail -n 1 "$LOG" | cut -c 1-64)" = "$(cut -c 1-64 "$bundle/MANIFEST.sha256")" ] ||
+    die "export of $config does not print the root digest"
+  (cd "$bundle" && sha256sum --status -c MANIFEST.sha256) || die "$config: MANIFEST.sha256"
+  expect 0 "$COHORT" verify "$bundle"
+  says "0 problems"
+  list rows "$bundle" >rows.jsonl || die "rows of $config"
+  "$COHORT" score "$bundle" <rows.jsonl >answers.jsonl 2>"$LOG" || die "score of $config"
+  "$COHORT" score "$bundle" --rows 1 --threads 1 < <(head -n 3 rows.jsonl) >some.jsonl 2>"$LOG" ||
+    die "score of single rows of $config"
+  [ "$(wc -l <some.jsonl)" = 3 ] || die "$config: not one answer for each of three rows"
+  check bundle "$bundle" "$RUNS/$config/checkpoints/step-$(last_step "$config")" answers.jsonl
+  expect 0 "$PYTHON" "$HERE/../export/reference.py" "$bundle"
+}
+
+# damage BUNDLE: a byte of every file, a file too many, a file too few.
+damage() {
+  local bundle=$1 file
+  for file in "$bundle"/*; do
+    cp "$file" saved
+    list flip "$file" 0.$((RANDOM % 1000 + 1000 * (RANDOM % 9 + 1)))
+    expect 4 "$COHORT" score "$bundle" </dev/null
+    grep -E '^[^ ]+Z error' "$LOG" | grep -qF "$file:" || die "$file is not named"
+    rm "$file"
+    expect 4 "$COHORT" verify "$bundle"
+    says "$file"
+    mv saved "$file"
+  done
+  touch "$bundle/more"
+  expect 4 "$COHORT" verify "$bundle"
+  says "$bundle/more"
+  rm "$bundle/more"
+  expect 0 "$COHORT" verify "$bundle"
+}
+
+shard behavior next-event recommend recommend-mlp sentiment
+check pictures "$WORK/pictures"
+expect 0 "$COHORT" shard "$SHARDS/cifar10-jpeg.yaml" root="$WORK/pictures" output="$SET/small"
+expect 0 "$COHORT" shard "$SHARDS/imagenet.yaml" root="$WORK/pictures" output="$SET/large" \
+  hold_out.0.fraction=0.2 'sources.0.size=[40, 33]' 'sources.1.size=[40, 33]'
+
+prove sentiment-cnn sentiment
+prove behavior-lstm behavior
+prove behavior-rnn behavior
+prove behavior-next-event next-event
+prove recommend-mlp recommend-mlp
+prove recommend-two-tower recommend
+prove image-cnn small
+prove image-resnet18 small
+prove image-resnet50 large
+proved=$(ls "$WORK/bundles" | wc -l)
+[ "$proved" = "$(ls "$CONFIGS"/*.yaml | wc -l)" ] || die "$proved configs were proved, not all"
+
+# A checkpoint alone, another opset; never over what is there.
+B=$WORK/bundles/recommend-two-tower
+expect 0 "$COHORT" export "$RUNS/sentiment-cnn/checkpoints/step-$(last_step sentiment-cnn)" \
+  --to "$WORK/bundles/other" --opset 17
+expect 2 "$COHORT" export "$RUNS/sentiment-cnn" --to "$WORK/bundles/other"
+says "exists already"
+
+# The best items of users known by their ids alone.
+list users "$B" >users.jsonl || die "users"
+"$COHORT" score "$B" --top 4 <users.jsonl >top.jsonl 2>"$LOG" || die "score --top"
+[ "$(grep -c '"items":\[{"item":"' top.jsonl)" = "$(wc -l <users.jsonl)" ] || die "not every user got items"
+expect 2 "$COHORT" score "$WORK/bundles/sentiment-cnn" --top 4 </dev/null
+says "not two-tower"
+
+# Bad rows are told in their places.
+printf '%s\n' '{"text":"fine"}' 'no json' '{"text":7}' '[]' '{"text":"bad"}' >mixed.jsonl
+"$COHORT" score "$WORK/bundles/sentiment-cnn" <mixed.jsonl >mixed.out 2>"$LOG"
+[ $? = 3 ] || die "bad rows do not lead to exit code 3"
+[ "$(cut -c 3-7 mixed.out | tr '\n' ' ')" = "best\" error error error best\" " ] || die "answers: $(cat mixed.out)"
+
+damage "$B"
+damage "$WORK/bundles/behavior-next-event"
+
+# Killed at any time: there is no bundle, or a whole one.
+whole=0
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  "$COHORT" export "$RUNS/recommend-two-tower" --to "$WORK/killed/$i" >"$LOG" 2>&1 &
+  sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+  kill -9 $! 2>/dev/null
+  wait $! 2>/dev/null
+  [ -e "$WORK/killed/$i" ] || continue
+  whole=$((whole + 1))
+  expect 0 "$COHORT" verify "$WORK/killed/$i"
+done
+expect 0 "$COHORT" export "$RUNS/recommend-two-tower" --to "$WORK/killed/last"
+echo "export passed: $whole of 10 killed exports had got through"
