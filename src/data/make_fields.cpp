@@ -162,7 +162,13 @@ void FieldMaker::put(std::vector<u8>& bytes, double value) const {
 std::vector<u8> FieldMaker::make_numbers(const std::vector<std::string>& cells) const {
   std::vector<u8> bytes;
   const std::size_t numbers = cells.size() - field_.one_hot.size();
-  for (std::size_t i = 0; i < numbers; ++i) put(bytes, number_of(cells[i]));
+  for (std::size_t i = 0; i < numbers; ++i) {
+    try {
+      put(bytes, number_of(cells[i]));
+    } catch (const BadCell& bad) {
+      throw BadCell{bad.reason, i};
+    }
+  }
   for (std::size_t i = numbers; i < cells.size(); ++i) {
     const OneHot& known = field_.one_hot[i - numbers];
     bool found = false;
@@ -171,7 +177,7 @@ std::vector<u8> FieldMaker::make_numbers(const std::vector<std::string>& cells) 
       found = found || on != 0;
       append(bytes, &on);
     }
-    if (!found) throw BadCell{fmt::format("{} '{}' was not in training", known.column, cells[i])};
+    if (!found) throw BadCell{"'" + cells[i] + "' was not in training", i};
   }
   return bytes;
 }

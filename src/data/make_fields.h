@@ -12,6 +12,7 @@ namespace cohort {
 // Why a row cannot be used.
 struct BadCell {
   std::string reason;
+  std::size_t cell = 0;  // of those given to make_numbers()
 };
 
 // Where words of a cell end, and in lower case: of a sequence ("tokens", "ids", "numbers").

@@ -7,13 +7,13 @@
 
 namespace cohort {
 
-// Of the rows of the held-out split (test, else validation, else train), those with the smallest hash
-// of (seed, row id). Memory holds them and their pictures' bytes, nothing of other rows.
+// Of the rows of the held-out split (test, else validation, else train), those with the smallest
+// hash of (seed, row id). Memory holds them and their pictures' bytes, nothing of other rows.
 class Samples {
  public:
   Samples(const Recipe& recipe, const RawSchema& schema);
   void add(const RawRow& row);
-  // One JSON object a line, in order of the hash. Errors: Exit::data where a picture's file is gone.
+  // One JSON object a line, in order of the hash. Errors where a picture's file is gone.
   std::string text() const;
 
   static constexpr std::size_t most_rows = 256;

@@ -55,8 +55,8 @@ const FieldConfig& config_of(const ShardSet& shards, const Recipe& recipe,
   for (const FieldConfig& config : recipe.fields) {
     if (config.name != field) continue;
     if (!config.one_hot.empty() && shards.field(field).one_hot.size() != config.one_hot.size()) {
-      fail(Exit::data, "{}: field '{}': the names of its one_hot columns were not kept when the set "
-           "was made: shard the data again", shards.path(), field);
+      fail(Exit::data, "{}: field '{}': the names of its one_hot columns were not kept when the "
+           "set was made: shard the data again", shards.path(), field);
     }
     return config;
   }
@@ -145,8 +145,8 @@ json Preprocess::raw_row(const SampleRow& sample) const {
   for (const Column& column : state_->columns) {
     const auto found = columns.find(column.name);
     if (found == columns.end()) {
-      fail(Exit::data, "row {} of samples.jsonl has no column '{}': shard the data again", sample.row,
-           column.name);
+      fail(Exit::data, "row {} of samples.jsonl has no column '{}': shard the data again",
+           sample.row, column.name);
     }
     raw[column.name] = *found;
   }
@@ -186,11 +186,7 @@ const FieldMaker* Preprocess::State::maker_of(const std::string& field) const {
 
 namespace {
 
-// In a message: not all of a value that may be long.
-std::string clipped(const std::string& text) {
-  constexpr std::size_t most = 300;
-  return text.size() <= most ? text : text.substr(0, most) + "...";
-}
+constexpr std::size_t kMost = 300;   // characters of a value in a message
 
 void check_keys(const json& raw, const std::vector<Preprocess::Column>& columns) {
   if (!raw.is_object()) {
@@ -201,14 +197,33 @@ void check_keys(const json& raw, const std::vector<Preprocess::Column>& columns)
   for (const auto& item : raw.items()) {
     if (std::find(names.begin(), names.end(), item.key()) != names.end()) continue;
     const std::string near = nearest(item.key(), names);
-    fail(Exit::data, "column '{}': not known, expected [{}]{}", clipped(item.key()),
-         clipped(join(names, ", ")), near.empty() ? "" : ": did you mean '" + near + "'?");
+    fail(Exit::data, "column '{}': not known, expected [{}]{}", clipped(item.key(), kMost),
+         clipped(join(names, ", "), kMost), near.empty() ? "" : ": did you mean '" + near + "'?");
   }
   for (const auto& column : columns) {
     if (!raw.contains(column.name)) {
       fail(Exit::data, "column '{}': expected {}, got no such column", column.name,
            expected_of(column.kind));
     }
+  }
+}
+
+std::vector<u8> numbers_of(const FieldMaker& maker, const json& raw, std::string& column) {
+  std::vector<std::string> names = columns_of(maker.config()), cells;
+  for (const std::string& name : names) {
+    column = name;
+    cells.push_back(number_cell(raw.at(name)));
+  }
+  for (const std::string& name : maker.config().one_hot) {
+    column = name;
+    names.push_back(name);
+    cells.push_back(name_cell(raw.at(name)));
+  }
+  try {
+    return maker.make_numbers(cells);
+  } catch (const BadCell& bad) {
+    column = names.at(bad.cell);
+    throw;
   }
 }
 
@@ -221,14 +236,7 @@ std::vector<u8> elements_of(const FieldMaker& maker, const json& raw, bool resiz
     return raw.at(name);
   };
   if (config.kind == "image") return picture_of(value(config.name), maker.field().shape, resize);
-  if (config.kind == "number") {
-    std::vector<std::string> cells;
-    for (const std::string& name : columns_of(config)) {
-      cells.push_back(number_cell(value(name)));
-    }
-    for (const std::string& name : config.one_hot) cells.push_back(name_cell(value(name)));
-    return maker.make_numbers(cells);
-  }
+  if (config.kind == "number") return numbers_of(maker, raw, column);
   const json& given = value(columns_of(config)[0]);
   if (config.kind == "id" || config.kind == "label") return maker.make_words({name_cell(given)});
   const std::vector<std::string> words = sequence_cells(given, config);
@@ -251,12 +259,19 @@ void Preprocess::fill(Batch& batch, const std::vector<Input>& inputs, i64 row,
     try {
       bytes = elements_of(*maker, raw, state_->resize, column);
     } catch (const BadCell& bad) {
-      fail(Exit::data, "column '{}': {}", column, clipped(bad.reason));
+      fail(Exit::data, "column '{}': {}", column, clipped(bad.reason, kMost));
     } catch (const Error& error) {
-      fail(Exit::data, "column '{}': {}", column, clipped(error.what()));
+      fail(Exit::data, "column '{}': {}", column, clipped(error.what(), kMost));
     }
     const Field& field = maker->field();
-    const i64 element = std::max<i64>(count(field.shape) * size_of(field.dtype), 1);
+    const i64 element = count(field.shape) * size_of(field.dtype);
+    const i64 room = count(inputs[i].shape) * size_of(inputs[i].dtype);
+    if (field.ragged != inputs[i].ragged ||
+        room != element * (field.ragged ? inputs[i].max_length : 1)) {
+      fail(Exit::storage, "field '{}': preprocess.json makes {} {}, the model reads {} {}: export "
+           "again", field.name, name_of(field.dtype), to_string(field.shape),
+           name_of(inputs[i].dtype), to_string(inputs[i].shape));
+    }
     const i64 elements = static_cast<i64>(bytes.size()) / element;
     const Range kept = kept_elements(inputs[i], elements);
     put_row(batch.columns[i], inputs[i], row, bytes.data() + kept.begin * element,

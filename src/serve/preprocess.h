@@ -26,10 +26,11 @@ class Preprocess {
   std::string text() const;                                // preprocess.json
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;
-  struct Column { std::string name, kind, field; };        // kind: number, numbers, id, ids, text, image
-  const std::vector<Column>& columns() const;              // what a raw row holds: all of these, no others
-  // What a server would be sent for a row of the shard set: these columns alone; a sequence of `part:
-  // history` without its last element, which is the answer. Filling it gives the row as trained on.
+  struct Column { std::string name, kind, field; };  // number, numbers, id, ids, text, image
+  const std::vector<Column>& columns() const;        // what a raw row holds: all these, no others
+  // What a server would be sent for a row of the shard set: these columns alone; a sequence of
+  // `part: history` without its last element, which is the answer. Filling it gives the row as
+  // trained on.
   nlohmann::json raw_row(const SampleRow& sample) const;
   // A batch of `inputs` (Graph::inputs) with room for `rows` rows, all padding.
   Batch empty(const std::vector<Input>& inputs, i64 rows) const;

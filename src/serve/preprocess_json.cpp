@@ -26,28 +26,35 @@ bool is_ragged(const std::string& kind) {
 // For those who write a reader of their own.
 json about() {
   return {
-      {"raw_row", "A JSON object that holds the columns of all inputs and no others; a picture lies "
-                  "under its field's name."},
-      {"number", "((log1p ? log(1 + x) : x) + offset) * scale in float64, rounded to float32; the "
-                 "numbers of columns in order, then for every one_hot column a 1 for its name and 0 "
-                 "for the others. A name that is not listed is an error."},
-      {"numbers", "A sequence: a list, or a text of numbers between white space; width numbers make "
-                  "one element."},
-      {"id", "Index of the text in the vocabulary, exactly as it is; without one the whole number. "
-             "What is not in the vocabulary or in [0, classes) is an error."},
+      {"raw_row",
+       "A JSON object that holds the columns of all inputs and no others; a picture lies under its "
+       "field's name."},
+      {"number",
+       "((log1p ? log(1 + x) : x) + offset) * scale in float64, rounded to float32; the numbers of "
+       "columns in order, then for every one_hot column a 1 for its name and 0 for the others. A "
+       "name that is not listed is an error."},
+      {"numbers",
+       "A sequence: a list, or a text of numbers between white space; width numbers make one "
+       "element."},
+      {"id",
+       "Index of the text in the vocabulary, exactly as it is; without one the whole number. What "
+       "is not in the vocabulary or in [0, classes) is an error."},
       {"ids", "A sequence of such: a list, or a text of words between white space, lower-cased."},
-      {"tokens", "A text, lower-cased (Unicode, root locale), cut into words; a list is taken as "
-                 "words. words = unicode: at the word boundaries of UAX 29 (ICU, root locale), white "
-                 "space dropped, punctuation kept as words; words = space: at white space. Index in "
-                 "the vocabulary, unknown_id for others."},
-      {"image", "base64 of a JPEG or PNG file, data:...;base64, before it or not; to 8-bit grey or "
-                "RGB, transparent pixels over black; uint8 [height, width, channels]. resize: "
-                "bilinear, pixel centres at i + 0.5, edges repeated, rounded half up; none: another "
-                "size is an error."},
-      {"sequences", "The last max_length elements are kept; shorter ones are padded behind with "
-                    "padding. <field>_lengths holds the number of elements kept."},
-      {"normalization", "(x * scale - mean[c]) * inv_std[c], c over the last dimension. It is the "
-                        "first thing in model.onnx: do not do it again."}};
+      {"tokens",
+       "A text, lower-cased (Unicode, root locale), cut into words; a list is taken as words. "
+       "words = unicode: at the word boundaries of UAX 29 (ICU, root locale), white space dropped, "
+       "punctuation kept as words; words = space: at white space. Index in the vocabulary, "
+       "unknown_id for others."},
+      {"image",
+       "base64 of a JPEG or PNG file, data:...;base64, before it or not; to 8-bit grey or RGB, "
+       "transparent pixels over black; uint8 [height, width, channels]. resize: bilinear, pixel "
+       "centres at i + 0.5, edges repeated, rounded half up; none: another size is an error."},
+      {"sequences",
+       "The last max_length elements are kept; shorter ones are padded behind with padding. "
+       "<field>_lengths holds the number of elements kept."},
+      {"normalization",
+       "(x * scale - mean[c]) * inv_std[c], c over the last dimension. It is the first thing in "
+       "model.onnx: do not do it again."}};
 }
 
 json rule_of(const InputRule& input, const Field& field, bool resize) {
@@ -242,7 +249,7 @@ std::string Preprocess::State::problem_of(const InputRule& input) const {
   if (kind == "number") {
     shape = {static_cast<i64>(config.columns.empty() && config.one_hot.empty()
                                   ? 1 : config.columns.size())};
-    if (field->one_hot.size() != config.one_hot.size()) return "one_hot: other columns than the field";
+    if (field->one_hot.size() != config.one_hot.size()) return "one_hot: other columns";
     for (std::size_t i = 0; i < config.one_hot.size(); ++i) {
       if (field->one_hot[i].column != config.one_hot[i]) return "one_hot: other columns";
       shape[0] += static_cast<i64>(field->one_hot[i].names.size());

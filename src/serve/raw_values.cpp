@@ -59,13 +59,16 @@ constexpr i64 kMostPixels = i64{1} << 26;   // of a picture that is resized
 
 }  // namespace
 
+std::string clipped(const std::string& text, std::size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<u8>(text[most]) & 0xc0) == 0x80) --most;
+  return text.substr(0, most) + "...";
+}
+
 std::string describe(const json& value) {
-  constexpr std::size_t most = 60;
   switch (value.type()) {
-    case json::value_t::string: {
-      const std::string& text = value.get_ref<const std::string&>();
-      return "'" + (text.size() <= most ? text : text.substr(0, most) + "...") + "'";
-    }
+    case json::value_t::string:
+      return "'" + clipped(value.get_ref<const std::string&>(), 60) + "'";
     case json::value_t::array: return fmt::format("a list of {}", value.size());
     case json::value_t::object: return fmt::format("an object of {}", value.size());
     case json::value_t::number_float: return fmt::format("{}", value.get<double>());

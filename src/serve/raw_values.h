@@ -1,5 +1,5 @@
-// Values of a raw row, JSON, to the text that cells of raw files have. These throw BadCell with what
-// was expected and got.
+// Values of a raw row, JSON, to the text that cells of raw files have. These throw BadCell with
+// what was expected and got.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -10,15 +10,16 @@
 
 namespace cohort {
 
+std::string clipped(const std::string& text, std::size_t most);  // whole characters, "..." behind
 std::string describe(const nlohmann::json& value);     // for messages: "a list of 3", "'abc'"
 std::string expected_of(const std::string& kind);      // of Preprocess::Column
 std::string number_cell(const nlohmann::json& value);  // a number or its text
 std::string name_cell(const nlohmann::json& value);    // a text or a whole number
-// Words of a text, or of a list with one word or number an element; numbers of a width over 1 may be
-// lists in the list.
+// Words of a text, or of a list with one word or number an element; numbers of a width over 1 may
+// be lists in the list.
 std::vector<std::string> sequence_cells(const nlohmann::json& value, const FieldConfig& config);
-// Bytes [height, width, channels] of the base64 of a JPEG or PNG file, "data:...;base64," before it or
-// not. Another size is resized where `resize`, else an error.
+// Bytes [height, width, channels] of the base64 of a JPEG or PNG file, "data:...;base64," before it
+// or not. Another size is resized where `resize`, else an error.
 std::vector<u8> picture_of(const nlohmann::json& value, const Shape& shape, bool resize);
 
 }  // namespace cohort

@@ -75,11 +75,12 @@ std::shared_ptr<ShardSet> joined_set(const std::string& folder) {
   put_file(folder + "/a.csv", "user,n,y\nann,1,0\nbob,2.5,1\nann,1e3,1\ncleo,0,0\n");
   put_file(folder + "/users.csv", "id,job,\xc3\xa2ge\nann,nurse,30\nbob,,41.5\ncleo,smith,7\n");
   return make_set(folder,
-                  "sources: [{path: a.csv}]\njoins: [{on: user, key: id, table: {path: users.csv}}]\n"
+                  "sources: [{path: a.csv}]\n"
+                  "joins: [{on: user, key: id, table: {path: users.csv}}]\n"
                   "hold_out: [{to: test, fraction: 0.5}]\nfields:\n"
                   "  - {name: user, kind: id}\n"
-                  "  - {name: about, kind: number, columns: [\xc3\xa2ge, n], one_hot: [job], log1p: "
-                  "true, offset: -1, scale: 0.3}\n"
+                  "  - {name: about, kind: number, columns: [\xc3\xa2ge, n], one_hot: [job], "
+                  "log1p: true, offset: -1, scale: 0.3}\n"
                   "  - {name: y, kind: label, classes: 2}\n");
 }
 
@@ -100,7 +101,8 @@ TEST(Preprocess, SequencesOfEventsAsTrained) {
   put_file(folder + "/a.csv", events);
   const auto set = make_set(folder,
                             "sources: [{path: a.csv}]\ngroup: {key: who, time: time, columns: "
-                            "[item]}\nhold_out: [{to: validation, fraction: 0.3, by: who}]\nfields:\n"
+                            "[item]}\nhold_out: [{to: validation, fraction: 0.3, by: who}]\n"
+                            "fields:\n"
                             "  - {name: deltas, kind: numbers, log1p: true, scale: 0.1}\n"
                             "  - {name: items, kind: ids, column: item, part: history}\n"
                             "  - {name: next, kind: ids, column: item, part: next}\n");
@@ -126,7 +128,8 @@ TEST(Preprocess, PicturesAsTrained) {
     const auto set = make_set(
         folder, fmt::format("sources: [{{path: tree, format: image_folder, size: [32, 24], resize: "
                             "true, channels: {}}}]\n"
-                            "joins: [{{on: label, key: name, table: {{path: kinds.csv}}}}]\nfields:\n"
+                            "joins: [{{on: label, key: name, table: {{path: kinds.csv}}}}]\n"
+                            "fields:\n"
                             "  - {{name: image, kind: image}}\n  - {{name: wings}}\n"
                             "  - {{name: label, kind: label}}\n", channels));
     expect_rows_as_trained(*set, graph_of(*set), "train");
@@ -160,7 +163,7 @@ TEST(Preprocess, ErrorsNameColumnExpectedAndGot) {
   EXPECT_EQ(with("user", 999), "column 'user': '999' was not in training");
   EXPECT_EQ(with("user", 1.5), "column 'user': expected a text or a whole number, got 1.5");
   EXPECT_EQ(with("user", nullptr), "column 'user': expected a text or a whole number, got null");
-  EXPECT_EQ(with("job", "cook"), "column 'job': job 'cook' was not in training");
+  EXPECT_EQ(with("job", "cook"), "column 'job': 'cook' was not in training");
   EXPECT_EQ(with("n", "x"), "column 'n': 'x' is not a finite number");
   EXPECT_EQ(with("n", -2), "column 'n': value is not a finite float");
   EXPECT_EQ(with("n", 1e300), "accepted");  // log1p
@@ -185,7 +188,8 @@ TEST(Preprocess, SequencesAsTextAndAsLists) {
   const auto set = make_set(folder,
                             "sources: [{path: a.csv, split: train}]\nmax_bad_fraction: 0\nfields:\n"
                             "  - {name: ids, kind: ids}\n  - {name: xy, kind: numbers, width: 2}\n"
-                            "  - {name: text, kind: tokens}\n  - {name: y, kind: label, classes: 2}\n");
+                            "  - {name: text, kind: tokens}\n"
+                            "  - {name: y, kind: label, classes: 2}\n");
   const Graph graph = graph_of(*set);
   const Preprocess preprocess = Preprocess::of(*set, graph);
   const auto filled = [&](const json& raw) {
