@@ -17,8 +17,8 @@ rank_of() {
 # Every rank in turn hangs by itself.
 for rank in 0 1 2; do
   expect 5 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIGS/behavior-rnn.yaml" $(options "hang$rank") \
-    --chaos "hang-rank=$rank@step=30"
-  grep -qE " error rank 0 .*step 30 was not done in .*: rank $rank \(host [^ ]+, pid [0-9]+, cpu .*\) is at step 30, computing" \
+    --chaos "hang-rank=$rank@step=300"
+  grep -qE " error rank 0 .*step 300 was not done in .*: rank $rank \(host [^ ]+, pid [0-9]+, cpu .*\) is at step 300, computing" \
     "$LOG" || die "rank $rank is not named"
   no_loss
   [ -z "$(ranks)" ] || die "ranks outlive their job"
@@ -47,6 +47,6 @@ done
 
 # The run goes on, and what was rehearsed does not happen again.
 expect 0 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIGS/behavior-rnn.yaml" $(options hang1) --resume \
-  train.epochs=1 --chaos "hang-rank=1@step=30"
+  train.epochs=1 --chaos "hang-rank=1@step=300"
 says "resumed from"
 echo "hang passed"
