@@ -1,0 +1,81 @@
+#include "serve/server_model.h"
+
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "base/build.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+json or_empty(const json& object, const char* key) {
+  return object.contains(key) ? object.at(key) : json::object();
+}
+
+std::string about(const Bundle& bundle, const ServedModel& model) {
+  const json& manifest = bundle.manifest();
+  json lineage = or_empty(manifest, "lineage");
+  lineage.erase("config");                   // long, and may name places of the trainer's machine
+  json columns = json::array();
+  for (const auto& c : model.columns)
+    columns.push_back({{"name", c.name}, {"kind", c.kind}, {"field", c.field}});
+  json out = {{"name", model.name},     {"version", model.version}, {"digest", model.digest},
+              {"lineage", lineage},     {"columns", columns},       {"labels", model.labels},
+              {"server", build_id()},   {"golden_rows", bundle.golden().size()},
+              {"two_tower", model.two_tower ? or_empty(manifest, "two_tower") : json(nullptr)}};
+  if (!bundle.golden().empty()) {
+    // What people may try first.
+    out["example"] = json::parse(bundle.golden().front().raw, nullptr, false);
+    if (out["example"].is_discarded()) out.erase("example");
+  }
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string ServedModel::label(std::size_t index) const {
+  return index < labels.size() ? labels[index] : std::to_string(index);
+}
+
+std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bundle,
+                                                const ServedName& name, i64 rows) {
+  auto model = std::make_shared<ServedModel>();
+  const Graph& graph = bundle->graph();
+  const json lineage = or_empty(bundle->manifest(), "lineage");
+  model->name = name.name;
+  model->version = name.version;
+  model->digest = bundle->digest();
+  model->run = lineage.value("run", "");
+  model->step = lineage.value("step", i64{0});
+  model->columns = bundle->preprocess().columns();
+  model->loss = std::get<Loss>(graph.nodes.back().op).kind;
+  const Value& value = graph.values[static_cast<std::size_t>(graph.prediction)];
+  model->width = model->loss == LossKind::cross_entropy ? value.shape.back() : count(value.shape);
+  if (value.lengths >= 0 && value.shape.size() > 1) model->width = value.shape.back();
+  model->labels = bundle->labels();
+  model->two_tower = bundle->towers() != nullptr;
+  model->about = about(*bundle, *model);
+  model->make = [bundle, rows]() -> AnswerRows {
+    auto scorer = std::make_shared<Scorer>(bundle, ScorerOptions{1, rows});
+    return [scorer](const std::vector<json>& all, i64 top) {
+      std::vector<RowReply> replies(all.size());
+      if (top > 0) {
+        std::vector<TopAnswer> found = scorer->top(all, top);
+        for (std::size_t k = 0; k < all.size(); ++k) replies[k].top = std::move(found[k]);
+        return replies;
+      }
+      std::vector<Answer> answers = scorer->score(all);
+      for (std::size_t k = 0; k < all.size(); ++k) replies[k].answer = std::move(answers[k]);
+      return replies;
+    };
+  };
+  model->to_json = [bundle](const RowReply& reply) {
+    const bool scored = !reply.answer.output.empty() || !reply.answer.error.empty();
+    return scored ? to_json(*bundle, reply.answer) : to_json(*bundle, reply.top);
+  };
+  return model;
+}
+
+}  // namespace cohort
