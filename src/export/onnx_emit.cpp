@@ -20,6 +20,7 @@ OnnxEmitter::OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weigh
 }
 
 OnnxWriter& OnnxEmitter::run() {
+  if (part_.to.empty() && answers_every_step()) answer_last_step();
   find_needed();
   check_size();
   declare_inputs();
@@ -27,6 +28,7 @@ OnnxWriter& OnnxEmitter::run() {
   for (const Node& node : graph_.nodes) {
     if (node.out.empty() || !needed_[static_cast<std::size_t>(node.out[0])]) continue;
     if (values_.count(node.out[0]) == 0) emit_node(node);
+    if (node.out[0] == last_step_.of) set(last_step_.value, last_step(last_step_.of));
   }
   if (part_.to.empty()) emit_heads();
   for (const OnnxEnd& end : part_.to)
@@ -38,10 +40,41 @@ void OnnxEmitter::emit_node(const Node& node) {
   std::visit([&](const auto& op) { emit(node, op); }, node.op);
 }
 
+// The last ops of a model that answers every step see each step alone, so that they need the last
+// one only: their values lose the dimension of steps.
+void OnnxEmitter::answer_last_step() {
+  std::vector<Node*> tail;   // from the prediction backwards
+  i64 first = graph_.prediction;
+  for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend(); ++node) {
+    const bool alone = std::holds_alternative<Dense>(node->op) ||
+                       std::holds_alternative<BatchNorm>(node->op) ||
+                       std::holds_alternative<Activate>(node->op) ||
+                       std::holds_alternative<Dropout>(node->op);
+    if (node->out.empty() || node->out[0] != first || !alone) continue;
+    tail.push_back(&*node);
+    first = node->in[0];
+  }
+  const auto shorten = [&](i64 v) {
+    const Value& old = value(v);
+    COHORT_CHECK(old.shape.size() == 2, "an answer for each step is a vector");
+    graph_.values.push_back({old.name, {old.shape[1]}});
+    return static_cast<i64>(graph_.values.size()) - 1;
+  };
+  last_step_ = {first, shorten(first)};
+  graph_.prediction = last_step_.value;
+  for (auto node = tail.rbegin(); node != tail.rend(); ++node) {
+    (*node)->in[0] = graph_.prediction;
+    (*node)->out[0] = graph_.prediction = shorten((*node)->out[0]);
+  }
+}
+
 // Backwards from what is asked for, no further than what is given.
 void OnnxEmitter::find_needed() {
   needed_.assign(graph_.values.size(), false);
-  const auto need = [&](i64 v) { needed_[static_cast<std::size_t>(v)] = true; };
+  const auto need = [&](i64 v) {
+    needed_[static_cast<std::size_t>(v)] = true;
+    if (v == last_step_.value) needed_[static_cast<std::size_t>(last_step_.of)] = true;
+  };
   if (part_.to.empty()) need(graph_.prediction);
   for (const OnnxEnd& end : part_.to) need(end.value);
   for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend(); ++node) {

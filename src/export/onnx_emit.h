@@ -25,6 +25,7 @@ class OnnxEmitter {
   using Names = OnnxWriter::Names;
 
   // onnx_emit.cpp: what is needed, values and weights
+  void answer_last_step();
   void find_needed();
   void check_size() const;
   void declare_inputs();
@@ -91,9 +92,12 @@ class OnnxEmitter {
   void declare_heads();
   void emit_heads();
   bool answers_every_step() const;
-  std::string last_step();
+  std::string last_step(i64 v);
 
-  const Graph& graph_;
+  Graph graph_;   // own: see answer_last_step()
+  struct LastStep {
+    i64 of = -1, value = -1;   // values; -1: the model answers once
+  } last_step_;
   const std::vector<NamedView>& weights_;
   const OnnxPart& part_;
   OnnxWriter writer_;

@@ -14,8 +14,7 @@ bool OnnxEmitter::answers_every_step() const {
 void OnnxEmitter::declare_heads() {
   const Value& p = value(graph_.prediction);
   std::vector<std::string> dims{"N"};
-  for (std::size_t k = answers_every_step() ? p.shape.size() - 1 : 0; k < p.shape.size(); ++k)
-    dims.push_back(std::to_string(p.shape[k]));
+  for (i64 extent : p.shape) dims.push_back(std::to_string(extent));
   const LossKind kind = std::get<Loss>(loss().op).kind;
   if (kind == LossKind::mse) return writer_.output({"prediction", DType::f32, dims});
   const bool one = kind == LossKind::bce;
@@ -23,10 +22,8 @@ void OnnxEmitter::declare_heads() {
   writer_.output({one ? "probability" : "probabilities", DType::f32, dims});
 }
 
-// The prediction at each row's last valid step; zeros where there is none.
-std::string OnnxEmitter::last_step() {
-  const i64 v = graph_.prediction;
-  COHORT_CHECK(value(v).shape.size() == 2, "an answer for each step is a vector");
+// A sequence at each row's last valid step, [N, C]; at its first step where none is valid.
+std::string OnnxEmitter::last_step(i64 v) {
   const std::string x = read(v);
   if (!ragged(v)) {
     const std::string end = writer_.number(DType::i64, static_cast<double>(value(v).shape[0] - 1));
@@ -42,11 +39,12 @@ std::string OnnxEmitter::last_step() {
   const std::string column =
       writer_.node("Unsqueeze", {index, writer_.integers({1})}, "last_column");
   const OnnxAttributes by_row{{"batch_dims", i64{1}}};
-  return or_zeros(value(v), writer_.node("GatherND", {x, column}, "last_step", by_row));
+  return writer_.node("GatherND", {x, column}, "last_step", by_row);
 }
 
 void OnnxEmitter::emit_heads() {
-  const std::string x = answers_every_step() ? last_step() : read(graph_.prediction);
+  std::string x = read(graph_.prediction);
+  if (last_step_.of >= 0) x = or_zeros(value(last_step_.of), x);
   writer_.node_as("Identity", {x}, {writer_.outputs[0].name});
   const LossKind kind = std::get<Loss>(loss().op).kind;
   if (kind == LossKind::bce)
