@@ -89,7 +89,17 @@ std::vector<Family> sequences() {
              "  - gru: {name: g, units: 2}\n"
              "  - flatten: {name: f, from: n}\n"
              "  - concat: {from: [m, g, f]}\n" + classes_of_label,
-             by_label, {field("table", DType::f32, {5, 2}), ids("label", 3)})};
+             by_label, {field("table", DType::f32, {5, 2}), ids("label", 3)}),
+      // An answer for each of them.
+      family("steps-fixed-answers", "table: {}",
+             "  - rnn: {units: 4, output: every}\n"
+             "  - batch_norm: {}\n"
+             "  - activation: {kind: tanh}\n" + classes_of_label,
+             by_label, {field("table", DType::f32, {5, 2}), [] {
+                          Field labels = ids("label", 3);
+                          labels.shape = {5};
+                          return labels;
+                        }()})};
 }
 
 std::vector<Family> others() {
