@@ -268,7 +268,10 @@ TEST_P(SaverDies, ThereIsAWholeOneAndTheNextJobGoesOn) {
     }
     (step == 10 ? saw_old : saw_new) = true;
     remove_leftovers(disk.files, kFirst);
-    EXPECT_TRUE(save(disk, {now.ranks == 2 ? 3 : 2, {}, 0, "", "2"}).written);
+    Job next;
+    next.ranks = now.ranks == 2 ? 3 : 2;
+    next.attempt = "2";
+    EXPECT_TRUE(save(disk, next).written);
     EXPECT_EQ(newest(disk), 20);
     for (const std::string& name : disk.files.list(kFirst))
       EXPECT_TRUE(name == "latest" || checkpoint_step(name)) << name;
