@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -171,26 +170,6 @@ bool has_program(const std::string& name) {
   for (const std::string& folder : split(path == nullptr ? "" : path, ':'))
     if (access((folder + "/" + name).c_str(), X_OK) == 0) return true;
   return false;
-}
-
-FileLock::FileLock(const std::string& path) {
-  fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd_ < 0) refuse(path, errno);
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) close(fd_);
-}
-
-bool FileLock::try_take() {
-  if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return true;
-  if (errno != EWOULDBLOCK && errno != EINTR) refuse("flock", errno);
-  return false;
-}
-
-void FileLock::take() {
-  while (flock(fd_, LOCK_EX) != 0)
-    if (errno != EINTR) refuse("flock", errno);
 }
 
 }  // namespace cohort

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "store/file_lock.h"
+
 namespace cohort {
 
 struct ChildCommand {
@@ -27,20 +29,5 @@ int become_child(pid_t parent, const std::vector<std::string>& command);
 std::string output_of(const std::vector<std::string>& arguments, const std::string& what);
 // Whether PATH has a program of this name.
 bool has_program(const std::string& name);
-
-// A lock on a file that ends with the last process that inherited it.
-class FileLock {
- public:
-  explicit FileLock(const std::string& path);   // not taken yet
-  ~FileLock();
-  FileLock(FileLock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-  FileLock& operator=(FileLock&&) = delete;
-  bool try_take();
-  void take();                                  // waits
-  int descriptor() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
 
 }  // namespace cohort

@@ -14,6 +14,8 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "store/linked_files.h"
 
 namespace cohort {
 namespace {
@@ -88,7 +90,7 @@ struct stat stat_of(const std::string& path) {
   return info;
 }
 
-class RealFiles : public Files {
+class RealFiles : public LinkedFiles {
  public:
   std::unique_ptr<FileWriter> create(const std::string& path) override {
     return std::make_unique<RealWriter>(path, O_WRONLY | O_CREAT | O_TRUNC, "create");
@@ -154,16 +156,36 @@ class RealFiles : public Files {
     if (::statvfs(path.c_str(), &info) != 0) return -1;
     return static_cast<i64>(info.f_bavail) * static_cast<i64>(info.f_frsize);
   }
+  void make_link(const std::string& target, const std::string& path) override {
+    if (::symlink(target.c_str(), path.c_str()) != 0) failed(path, "symlink to " + target);
+  }
+  std::string read_link(const std::string& path) override {
+    std::string target(4096, '\0');
+    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+    if (length < 0 && errno == ENOENT) return "";
+    if (length < 0) failed(path, "read symbolic link");
+    target.resize(static_cast<std::size_t>(length));
+    return target;
+  }
+  std::unique_ptr<FileLock> lock(const std::string& path) override {
+    auto lock = std::make_unique<FileLock>(path);
+    if (lock->try_take()) return lock;
+    log::info("{}: held by another process; waiting for it", path);
+    lock->take();
+    return lock;
+  }
 };
 
 }  // namespace
 
 i64 Files::free_bytes(const std::string&) { return -1; }
 
-Files& real_files() {
+LinkedFiles& real_linked_files() {
   static RealFiles files;
   return files;
 }
+
+Files& real_files() { return real_linked_files(); }
 
 void read_pieces(const std::string& path, const std::function<void(std::string_view)>& use) {
   Handle handle(path, O_RDONLY, "open");

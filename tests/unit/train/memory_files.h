@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "store/files.h"
+#include "store/linked_files.h"
 
 namespace cohort {
 
@@ -19,7 +19,7 @@ enum class Fault {
   kill,   // kill -9 after the operation: everything done so far stays
 };
 
-class MemoryFiles : public Files {
+class MemoryFiles : public LinkedFiles {
  public:
   Fault fault = Fault::none;
   i64 fail_at = -1, operations = 0;
@@ -77,7 +77,7 @@ class MemoryFiles : public Files {
       at = path.find('/', at + 1);
       auto [parent, name] = entry(path.substr(0, at));
       auto& child = parent->entries[name];
-      if (!child) child = std::make_shared<Node>(Node{true, {}, {}, {}, {}});
+      if (!child) child = std::make_shared<Node>(Node{true, {}, {}, {}, {}, false});
     }
     after();
   }
@@ -86,7 +86,7 @@ class MemoryFiles : public Files {
     auto [parent, name] = entry(path);
     auto& child = parent->entries[name];
     const bool made = !child;
-    if (made) child = std::make_shared<Node>(Node{true, {}, {}, {}, {}});
+    if (made) child = std::make_shared<Node>(Node{true, {}, {}, {}, {}, false});
     after();
     return made;
   }
@@ -110,12 +110,29 @@ class MemoryFiles : public Files {
     for (const auto& [name, child] : node(path).entries) names.push_back(name);
     return names;
   }
+  void make_link(const std::string& target, const std::string& path) override {
+    step("symlink");
+    auto [parent, name] = entry(path);
+    if (parent->entries.count(name)) fail(Exit::storage, "{}: exists", path);
+    parent->entries[name] = std::make_shared<Node>(Node{false, target, target, {}, {}, true});
+    after();
+  }
+  std::string read_link(const std::string& path) override {
+    check_alive();
+    auto [parent, name] = entry(path);
+    const auto found = parent->entries.find(name);
+    if (found == parent->entries.end()) return "";
+    if (!found->second->link) fail(Exit::storage, "{}: no link", path);
+    return found->second->data;
+  }
+  std::unique_ptr<FileLock> lock(const std::string&) override { return nullptr; }   // one process
 
  private:
   struct Node {
     bool folder = false;
     std::string data, durable_data;
     std::map<std::string, std::shared_ptr<Node>> entries, durable_entries;
+    bool link = false;   // symbolic, relative: data is its target
   };
   struct Writer : FileWriter {
     Writer(MemoryFiles& files, std::shared_ptr<Node> target) : files_(files), node_(target) {}
@@ -175,6 +192,8 @@ class MemoryFiles : public Files {
       const auto found = at->entries.find(path.substr(begin, end - begin));
       if (found == at->entries.end()) return nullptr;
       at = found->second;
+      if (at->link) at = find(path.substr(0, begin) + at->data);
+      if (!at) return nullptr;
       begin = end + 1;
     }
     return at;
@@ -202,7 +221,7 @@ class MemoryFiles : public Files {
     for (auto& [name, child] : at.entries) settle(*child);
   }
 
-  std::shared_ptr<Node> root_ = std::make_shared<Node>(Node{true, {}, {}, {}, {}});
+  std::shared_ptr<Node> root_ = std::make_shared<Node>(Node{true, {}, {}, {}, {}, false});
   bool dead_ = false;
 };
 
