@@ -12,10 +12,12 @@
 #include "data/recipe.h"
 #include "data/shard_command.h"
 #include "data/shard_set.h"
+#include "fields/base64.h"
 #include "fields/csv.h"
 #include "fields/idx.h"
 #include "fields/image.h"
 #include "model/model_config.h"
+#include "serve/preprocess.h"
 #include "store/files.h"
 #include "train/sweep.h"
 
@@ -221,6 +223,130 @@ TEST(Fuzz, ModelWithBlocks) {
     Binder::read(Document::parse(resolved, "again.yaml"), again);
     EXPECT_EQ(Binder::write(again), resolved);
   });
+}
+
+// A set with a field of every kind, and a graph that reads them all.
+std::shared_ptr<ShardSet> serving_set() {
+  const std::string folder = scratch("serve");
+  real_files().make_folder(folder + "/tree/a");
+  write_atomically(real_files(), folder + "/tree/a/1.png",
+                   encode_png({3, 2, 3, "abcdefghijklmnopqr"}));
+  write_atomically(real_files(), folder + "/t.csv",
+                   "name,xy,ids,text,n,who\na,1 2 3 4,3 5,It's so,2,ann\n");
+  write_atomically(
+      real_files(), folder + "/r.yaml",
+      "root: " + folder + "\noutput: " + folder +
+          "/set\nsources: [{path: tree, format: image_folder, size: [4, 3], resize: true}]\n"
+          "joins: [{on: label, key: name, table: {path: t.csv}}]\nfields:\n"
+          "  - {name: image, kind: image}\n  - {name: xy, kind: numbers, width: 2, log1p: true}\n"
+          "  - {name: ids, kind: ids, part: history}\n  - {name: text, kind: tokens}\n"
+          "  - {name: n, kind: number, columns: [n], one_hot: [who]}\n"
+          "  - {name: k, kind: id, column: n, classes: 3}\n  - {name: label, kind: label}\n");
+  shard(folder + "/r.yaml", {});
+  return ShardSet::open(folder + "/set");
+}
+
+Graph serving_graph(const ShardSet& set) {
+  Graph graph;
+  for (const Field& field : set.fields()) {
+    Input input{field.name, field.dtype, field.shape, field.ragged, field.ragged ? 3 : 0,
+                static_cast<i64>(graph.values.size())};
+    if (field.ragged) input.shape.insert(input.shape.begin(), 3);
+    graph.values.push_back({field.name, input.shape, field.classes > 0, -1, 0});
+    graph.inputs.push_back(input);
+  }
+  graph.target = static_cast<i64>(graph.values.size()) - 1;
+  return graph;
+}
+
+nlohmann::json random_json(Stream& random, const nlohmann::json& good, int depth) {
+  switch (random.below(depth > 5 ? 9 : 12)) {
+    case 0: return nullptr;
+    case 1: return random.below(2) == 0;
+    case 2: return random.below(7) - 3;
+    case 3: return std::numeric_limits<i64>::min() + random.below(2);
+    case 4: return std::numeric_limits<u64>::max();
+    case 5: return random.below(2) == 0 ? 1e308 : -random.normal();
+    case 6: return std::string(static_cast<std::size_t>(random.below(9)),
+                               "a 1,.\0\xff\xc3="[random.below(10)]);
+    case 7: return good;
+    case 8: return good.is_string() ? mutate(good.get<std::string>(), random) : "";
+    case 9: return nlohmann::json::object({{"a", random_json(random, good, depth + 1)}});
+    default: break;
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (i64 n = random.below(5); n > 0; --n) list.push_back(random_json(random, good, depth + 1));
+  return list;
+}
+
+// The rows of a batch that serving makes: whatever comes, an Error or a whole row.
+TEST(Fuzz, RawRow) {
+  const auto set = serving_set();
+  const Graph graph = serving_graph(*set);
+  const Preprocess preprocess = Preprocess::of(*set, graph);
+  const nlohmann::json good = preprocess.raw_row(set->samples().at(0));
+  i64 accepted = 0, refused = 0;
+  const auto fill = [&](const nlohmann::json& raw) {
+    Batch batch = preprocess.empty(graph.inputs, 2);
+    try {
+      preprocess.fill(batch, graph.inputs, 1, raw);
+      ++accepted;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), Exit::data);
+      EXPECT_LT(std::string(error.what()).size(), 1000u);
+      ++refused;
+    }
+    for (const BatchColumn& column : batch.columns) {
+      for (const i32 length : column.lengths) EXPECT_TRUE(length >= 0 && length <= 3) << length;
+    }
+  };
+  fill(good);
+  ASSERT_EQ(accepted, 1);
+  Stream random(mix_key(11, 3));
+  for (i64 i = 0; i < 20000; ++i) {
+    nlohmann::json raw = good;
+    auto at = raw.begin();
+    std::advance(at, random.below(static_cast<i64>(raw.size())));
+    *at = random_json(random, *at, 0);
+    fill(raw);
+    if (i % 10 == 0) fill(random_json(random, good, 0));
+  }
+  fuzz(good.dump(), 5000, false, [&](const std::string& text) {
+    const nlohmann::json raw = nlohmann::json::parse(text, nullptr, false);
+    if (!raw.is_discarded()) fill(raw);
+  });
+  EXPECT_GT(accepted, 1000);
+  EXPECT_GT(refused, 1000);
+}
+
+// What is accepted reads back equal and makes rows.
+TEST(Fuzz, PreprocessText) {
+  const auto set = serving_set();
+  const Graph graph = serving_graph(*set);
+  const Preprocess whole = Preprocess::of(*set, graph);
+  const nlohmann::json raw = whole.raw_row(set->samples().at(0));
+  const auto use = [&](const std::string& text) {
+    const Preprocess parsed = Preprocess::parse(text, "preprocess.json");
+    EXPECT_EQ(Preprocess::parse(parsed.text(), "again").text(), parsed.text());
+    Batch batch = parsed.empty(graph.inputs, 1);
+    parsed.fill(batch, graph.inputs, 0, raw);
+  };
+  fuzz(whole.text(), 6000, true, use);
+  const nlohmann::json good = nlohmann::json::parse(whole.text()), flat = good.flatten();
+  Stream random(mix_key(11, 4));
+  for (auto it = flat.begin(); it != flat.end(); ++it) {
+    if (it.key().starts_with("/about")) continue;
+    for (int i = 0; i < 12; ++i) {
+      nlohmann::json bad = good;
+      bad[nlohmann::json::json_pointer(it.key())] = random_json(random, it.value(), 0);
+      SCOPED_TRACE(it.key());
+      try {
+        use(bad.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      } catch (const Error& error) {
+        EXPECT_STRNE(error.what(), "");
+      }
+    }
+  }
 }
 
 }  // namespace
