@@ -1,0 +1,145 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "serve/item_index.h"
+#include "unit/serve/tiny.h"
+
+namespace cohort {
+namespace {
+
+using nlohmann::json;
+
+void expect_equal(const Answer& a, const Answer& b, double most) {
+  ASSERT_EQ(a.error, b.error);
+  ASSERT_EQ(a.output.size(), b.output.size());
+  for (std::size_t k = 0; k < a.output.size(); ++k) EXPECT_NEAR(a.output[k], b.output[k], most);
+  for (std::size_t k = 0; k < a.probabilities.size(); ++k)
+    EXPECT_NEAR(a.probabilities[k], b.probabilities[k], most);
+}
+
+TEST(Scorer, ARowIsAnsweredAloneAsAmongOthers) {
+  for (const Tiny& tiny : {make_two_tower("alone"), make_next("alone_next", 8)}) {
+    Scorer together(tiny.bundle("b"), {2, 32}), alone(tiny.bundle("c"), {1, 1});
+    const std::vector<json> rows = tiny.raw_rows();
+    ASSERT_GT(rows.size(), 9u);
+    const std::vector<Answer> answers = together.score(rows);
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      expect_equal(alone.score({rows[r]}).at(0), answers[r], 1e-6);
+  }
+}
+
+TEST(Scorer, RoomForLongerRowsChangesNoAnswer) {
+  const Tiny narrow = make_next("narrow", 8), wide = make_next("wide", 40);
+  Scorer a(narrow.bundle("b"), {1, 4}), b(wide.bundle("b"), {1, 4});
+  const std::vector<json> rows = narrow.raw_rows();
+  const std::vector<Answer> left = a.score(rows), right = b.score(rows);
+  for (std::size_t r = 0; r < rows.size(); ++r) expect_equal(left[r], right[r], 1e-6);
+}
+
+TEST(Scorer, AnswersTheLastStepOfTheRow) {
+  Graph graph;
+  graph.values = {{"logits", {3, 2}, false, 0, 0}};
+  graph.prediction = 0;
+  graph.nodes.push_back({"loss", Loss{LossKind::cross_entropy}, {}, {}, {}, ""});
+  const double steps[] = {1, 2, 3, 5, 7, 7};
+  EXPECT_THAT(answer_of(graph, steps, 2).output, testing::ElementsAre(3, 5));
+  EXPECT_NEAR(answer_of(graph, steps, 2).probabilities[1], 1 / (1 + std::exp(-2.0)), 1e-15);
+  EXPECT_THAT(answer_of(graph, steps, 9).output, testing::ElementsAre(7, 7));
+  EXPECT_THAT(answer_of(graph, steps, 0).output, testing::ElementsAre(0, 0));
+}
+
+TEST(Scorer, BadRowsAreToldAndTheOthersAnswered) {
+  const Tiny tiny = make_two_tower("bad_rows");
+  Scorer scorer(tiny.bundle("b"), {1, 2});
+  const json good = tiny.raw_rows().at(0);
+  json bad = good;
+  bad["u0"] = "many";
+  const auto answers = scorer.score({good, bad, json::array(), good, json::object(), good});
+  for (const std::size_t r : {1, 2, 4}) {
+    EXPECT_NE(answers[r].error, "") << r;
+    EXPECT_TRUE(answers[r].output.empty());
+  }
+  EXPECT_THAT(answers[1].error, testing::HasSubstr("u0"));
+  for (const std::size_t r : {3, 5}) expect_equal(answers[r], answers[0], 1e-6);
+  EXPECT_TRUE(to_json(scorer.bundle(), answers[1]).contains("error"));
+}
+
+TEST(Scorer, GoldenRowsMustBeAnsweredAlike) {
+  const Tiny tiny = make_two_tower("golden");
+  for (const double shift : {0.0, 9e-6, 2e-5}) {
+    BundleContent content = tiny.content();
+    double& p = content.golden.at(3).probabilities.at(0);
+    p += shift;
+    const std::string folder = tiny.folder + "/shifted";
+    real_files().remove(folder);
+    if (shift < 1e-5) {
+      EXPECT_EQ(write_bundle(real_files(), folder, content).size(), 64u);
+      continue;
+    }
+    try {
+      write_bundle(real_files(), folder, content);
+      FAIL() << "a bundle that answers otherwise was written";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.exit_code(), Exit::storage);
+      EXPECT_THAT(e.what(), testing::HasSubstr(fmt::format("row {}", content.golden[3].row_id)));
+    }
+    EXPECT_FALSE(real_files().exists(folder));
+    for (const std::string& name : real_files().list(tiny.folder))
+      EXPECT_THAT(name, testing::Not(testing::HasSubstr(".tmp-")));
+  }
+}
+
+TEST(Scorer, AUserAloneIsCompletedAndGetsTheBestItems) {
+  const Tiny tiny = make_two_tower("top");
+  Scorer scorer(tiny.bundle("b"), {1, 3});
+  const auto answers = scorer.top({{{"user", "u3"}}, {{"user", "u3"}, {"u0", 1.5}},
+                                   {{"user", "nobody"}}, {{"u0", 1.5}}}, 3);
+  ASSERT_EQ(answers[0].error, "");
+  ASSERT_EQ(answers[0].items.size(), 3u);
+  EXPECT_NE(answers[2].error, "");
+  EXPECT_NE(answers[3].error, "");
+  std::vector<json> pairs;
+  for (int i = 0; i < 5; ++i) pairs.push_back({{"user", "u3"}, {"item", fmt::format("i{}", i)}});
+  const std::vector<Answer> scores = scorer.score(pairs);
+  std::vector<std::pair<double, std::string>> order;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    ASSERT_EQ(scores[i].error, "");
+    order.emplace_back(-scores[i].output.at(0), fmt::format("i{}", i));
+  }
+  std::sort(order.begin(), order.end());
+  for (std::size_t k = 0; k < 3; ++k) {
+    EXPECT_EQ(answers[0].items[k].item, order[k].second);
+    EXPECT_NEAR(answers[0].items[k].score, -order[k].first, 1e-5);
+    EXPECT_EQ(answers[1].items.at(k).item, order[k].second);
+  }
+  const Tiny other = make_next("top_next", 8);
+  Scorer none(other.bundle("b"), {1, 3});
+  EXPECT_THROW(none.top({json::object()}, 3), Error);
+}
+
+TEST(ItemIndex, FindsWhatComparingWithAllFinds) {
+  if (!have_faiss()) GTEST_SKIP() << "built without FAISS";
+  const i64 dim = 8;
+  for (const i64 items : {i64{300}, i64{51000}}) {
+    std::vector<float> vectors(static_cast<std::size_t>(items * dim)), queries(20 * dim);
+    u32 x = 1;
+    const auto next = [&] { return static_cast<float>((x = x * 1664525 + 1013904223) >> 8) / (1 << 23) - 1; };
+    for (float& v : vectors) v = next();
+    for (float& v : queries) v = next();
+    std::vector<u8> known(static_cast<std::size_t>(items), 1);
+    known[5] = 0;
+    const Items all{vectors.data(), known.data(), items, dim};
+    const auto exact = make_exact_index(all);
+    const auto index = open_faiss(build_faiss(all, queries), "index");
+    EXPECT_THAT(index->describe(), testing::HasSubstr(items < 50000 ? "Flat" : "IVF"));
+    EXPECT_GE(recall(*index, *exact, queries, 10), items < 50000 ? 1.0 : 0.99);
+    const auto hits = exact->search(queries, items + 5).at(0);
+    EXPECT_EQ(static_cast<i64>(hits.size()), items - 1);   // not the unknown one
+    EXPECT_GE(hits.front().score, hits.back().score);
+  }
+  EXPECT_THROW(open_faiss("nonsense", "index"), Error);
+}
+
+}  // namespace
+}  // namespace cohort
