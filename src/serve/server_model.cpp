@@ -25,6 +25,13 @@ std::string about(const Bundle& bundle, const ServedModel& model) {
               {"lineage", lineage},     {"columns", columns},       {"labels", model.labels},
               {"server", build_id()},   {"golden_rows", bundle.golden().size()},
               {"two_tower", model.two_tower ? or_empty(manifest, "two_tower") : json(nullptr)}};
+  if (const TowerData* towers = bundle.towers()) {
+    json user = json::array();               // what the best items are asked with
+    for (const auto& c : model.columns)
+      for (const Input& input : towers->user.inputs)
+        if (input.field == c.field) user.push_back(c.name);
+    out["user_columns"] = user;
+  }
   if (!bundle.golden().empty()) {
     // What people may try first.
     out["example"] = json::parse(bundle.golden().front().raw, nullptr, false);

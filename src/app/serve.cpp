@@ -1,0 +1,190 @@
+#include "app/serve.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "serve/scorer.h"
+#include "serve/server.h"
+
+namespace cohort {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+std::string name_of(const std::string& folder) {
+  const fs::path path = fs::path(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+// What is to be served now: a folder and the version that it is known by.
+struct Place {
+  std::string folder, version;
+  bool operator==(const Place&) const = default;
+};
+
+Place newest(const ServeOptions& options) {
+  if (options.repo.empty()) return {options.bundle, "1"};
+  std::error_code error;
+  const fs::path folder = fs::canonical(fs::path(options.repo) / "current", error);
+  if (error)
+    fail(Exit::storage, "{}/current: {}; expected a repository with a published bundle (cohort "
+         "publish)", options.repo, error.message());
+  std::string version = folder.filename().string();   // "000012" is version 12
+  version.erase(0, std::min(version.find_first_not_of('0'), version.size() - 1));
+  return {folder.string(), version};
+}
+
+std::shared_ptr<const ServedModel> load(const ServeOptions& options, const Place& place) {
+  const auto bundle = Bundle::open(real_files(), place.folder);
+  {
+    Scorer scorer(bundle, {options.threads, options.max_batch});
+    check_golden(scorer);
+  }
+  const std::string name =
+      !options.name.empty() ? options.name
+                            : name_of(options.repo.empty() ? options.bundle : options.repo);
+  return served_model(bundle, {name, place.version}, options.max_batch);
+}
+
+// SIGTERM and SIGINT, taken by the thread that asks. Construct before any other thread: they inherit
+// the mask.
+class StopRequests {
+ public:
+  StopRequests() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
+  }
+  ~StopRequests() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  bool within(milliseconds time) const {
+    timespec limit{};
+    limit.tv_sec = time.count() / 1000;
+    limit.tv_nsec = time.count() % 1000 * 1000000;
+    return sigtimedwait(&signals_, nullptr, &limit) > 0;
+  }
+
+ private:
+  sigset_t signals_{}, before_{};
+};
+
+// Looks at the pointer of a repository, and replaces what is served.
+class Follower {
+ public:
+  Follower(const ServeOptions& options, Place place, Server& server)
+      : options_(options), tried_(std::move(place)), server_(server) {}
+  void look() {
+    if (options_.repo.empty()) return;
+    try {
+      const Place place = newest(options_);
+      if (place == tried_ && (good_ || ++looks_ < 10)) return;   // a broken one again after a while
+      tried_ = place;
+      looks_ = 0;
+      good_ = false;
+      server_.replace(load(options_, place));
+      good_ = true;
+      server_.count_reload(true);
+      log::info("serving version {} from {}", place.version, place.folder);
+    } catch (const std::exception& e) {
+      if (good_ || looks_ == 0) {
+        log::error("the version before is kept: {}", e.what());
+        server_.count_reload(false);
+      }
+      good_ = false;
+    }
+  }
+
+ private:
+  const ServeOptions& options_;
+  Place tried_;
+  Server& server_;
+  bool good_ = true;
+  int looks_ = 0;
+};
+
+ServerOptions server_options(const ServeOptions& o) {
+  ServerOptions options;
+  options.batch.workers = o.threads > 0 ? o.threads : usable_cores();
+  options.batch.rows = o.max_batch;
+  options.batch.wait = std::chrono::microseconds(o.max_wait_us);
+  options.batch.queue = o.queue;
+  options.time = milliseconds(o.timeout_ms);
+  return options;
+}
+
+HttpLimits http_limits(const ServeOptions& o) {
+  HttpLimits limits;
+  limits.connections = o.connections;
+  limits.head.body_bytes = o.max_body_mib << 20;
+  return limits;
+}
+
+// Until a signal: then everything begun is answered. Exit::storage where the listener fails.
+void serve_until_stopped(const ServeOptions& options, HttpServer& http, Server& server,
+                         Follower& follower, const StopRequests& stop) {
+  const pthread_t main_thread = pthread_self();
+  std::atomic<bool> asked{false}, failed{false};
+  std::thread listener([&] {
+    http.run();
+    failed = !asked;
+    if (failed) pthread_kill(main_thread, SIGTERM);
+  });
+  while (!stop.within(milliseconds(1000))) follower.look();
+  log::info("stopping: taking requests for {} ms more", options.drain_ms);
+  server.set_ready(false);
+  http.drain();
+  asked = true;
+  std::atomic<bool> over{false};
+  std::thread second([&] {
+    while (!over)
+      if (stop.within(milliseconds(100))) std::_Exit(1);
+  });
+  const auto until = std::chrono::steady_clock::now() + milliseconds(options.drain_ms);
+  while (std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(milliseconds(std::min(20LL, options.drain_ms)));
+  http.stop();
+  listener.join();
+  over = true;
+  second.join();
+  if (failed) fail(Exit::storage, "the listener ended by itself; is the host out of sockets?");
+}
+
+}  // namespace
+
+int run_serve(const ServeOptions& options) {
+  const StopRequests stop;
+  const Place place = newest(options);
+  const auto model = load(options, place);
+  // The server asks for connections; the listener hands it requests.
+  std::unique_ptr<Server> server;
+  HttpServer http(http_limits(options),
+                  [&](const HttpRequest& request) { return server->handle(request); },
+                  [&](int status) { server->count_refused(status); });
+  ServerOptions with_connections = server_options(options);
+  with_connections.connections = [&http] { return http.connections(); };
+  server = std::make_unique<Server>(model, with_connections);
+  const int port = http.bind(options.host, options.port);
+  const bool v6 = options.host.find(':') != std::string::npos;
+  log::info("serving {} version {}, {} of step {}", model->name, model->version,
+            model->digest.substr(0, 12), model->step);
+  std::printf("http://%s%s%s:%d\n", v6 ? "[" : "", options.host.c_str(), v6 ? "]" : "", port);
+  std::fflush(stdout);
+  Follower follower(options, place, *server);
+  serve_until_stopped(options, http, *server, follower, stop);
+  log::info("stopped; all that was begun is answered");
+  return 0;
+}
+
+}  // namespace cohort
