@@ -164,6 +164,18 @@ std::string output_of(const std::vector<std::string>& arguments, const std::stri
   return text;
 }
 
+std::string last_message(const std::string& log, const std::string& level) {
+  std::string found;
+  for (const std::string& line : split(log, '\n')) {
+    // "2026-01-02T03:04:05.678Z error rank 3 host: text", see base/log.h
+    const std::size_t at = line.find("Z " + level);
+    if (at == std::string::npos || at > 30) continue;
+    const std::size_t colon = line.find(": ", at);
+    if (colon != std::string::npos) found = line.substr(colon + 2);
+  }
+  return found;
+}
+
 bool has_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0;
   const char* path = std::getenv("PATH");

@@ -27,6 +27,9 @@ pid_t start_child(const ChildCommand& command);
 int become_child(pid_t parent, const std::vector<std::string>& command);
 // Runs it to its end; its stdout. Error(Exit::usage) with `what` and what it wrote where it fails.
 std::string output_of(const std::vector<std::string>& arguments, const std::string& what);
+// The text of the last line of this level ("info", "error") in what a child of this program wrote;
+// empty where there is none.
+std::string last_message(const std::string& log, const std::string& level);
 // Whether PATH has a program of this name.
 bool has_program(const std::string& name);
 

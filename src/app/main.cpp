@@ -10,7 +10,9 @@
 #include "app/commands.h"
 #include "app/compare.h"
 #include "app/doctor.h"
+#include "app/handoff.h"
 #include "app/inspect.h"
+#include "app/publish.h"
 #include "app/serve_verbs.h"
 #include "app/stop_signals.h"
 #include "app/sweep.h"
@@ -44,7 +46,9 @@ int run_train(World& world, const TrainVerb& o) {
       o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
   if (o.parity > 0)
     return static_cast<int>(run_parity(world, Experiment::load(o.config, o.overrides), o.parity));
-  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), {mode, o.chaos}));
+  TrainOptions options(mode, o.chaos);
+  options.handoff = make_handoff;
+  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), options));
 }
 
 // Runs a job on the ranks of this launch.
@@ -71,6 +75,7 @@ struct Options {
   DoctorOptions doctor;
   SweepOptions sweep;
   ServeVerbs serving;
+  PublishVerbs publishing;
   i64 parent = 0;                       // of become
 };
 
@@ -256,6 +261,7 @@ int main(int argc, char** argv) {
   add_rank_verbs(app, options, rank_job);
   add_doctor(app, options, rank_job);
   add_serve_verbs(app, options.serving, job, rank_job);
+  add_publish_verbs(app, options.publishing, job);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -93,17 +93,7 @@ std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder&
   return command;
 }
 
-std::string last_error(const std::string& log) {
-  std::string found;
-  for (const std::string& line : split(log, '\n')) {
-    // "2026-01-02T03:04:05.678Z error rank 0 host: text", see base/log.h
-    const std::size_t level = line.find("Z error");
-    if (level == std::string::npos || level > 30) continue;
-    const std::size_t colon = line.find(": ", level);
-    if (colon != std::string::npos) found = line.substr(colon + 2);
-  }
-  return found;
-}
+std::string last_error(const std::string& log) { return last_message(log, "error"); }
 
 SweepRunner::SweepRunner(SweepSpec spec, SweepFolder folder)
     : spec_(std::move(spec)), folder_(std::move(folder)) {

@@ -100,6 +100,17 @@ void bind(Binder& b, EvalConfig& c) {
   b.key("split", c.split, any(), "Split that is evaluated during training.");
 }
 
+void bind(Binder& b, HandoffConfig& c) {
+  b.key("repo", c.repo, any(), "Serving repository that checkpoints are published into; empty: none.");
+  b.key("on_best", c.on_best, any(), "After an evaluation that is the best so far.");
+  b.key("every_epochs", c.every_epochs, at_least(0), "After every so many epochs, besides; 0: never.");
+  b.key("metric", c.metric, any(),
+        "Promoted only where it is not worse than current's; empty: what early stopping watches.");
+  b.key("max_worse", c.max_worse, at_least(0.0), "By how much it may be worse, still promoted.");
+  b.key("keep", c.keep, at_least(0),
+        "Versions kept; the current one and the one before always are. 0: all.");
+}
+
 void bind(Binder& b, Experiment& c) {
   b.required("name", c.name, any(), "Name of the run's folder.");
   b.key("runs", c.runs, any(), "Folder that holds the run folders.");
@@ -111,6 +122,7 @@ void bind(Binder& b, Experiment& c) {
   b.group("checkpoint", c.checkpoint, "When checkpoints are written, and which are kept.");
   b.group("device", c.device, "What a rank computes on.");
   b.group("eval", c.eval, "Evaluation.");
+  b.group("handoff", c.handoff, "Publishing to serving while training goes on.");
   b.key("metrics", c.metrics, any(), "Metrics of evaluations; empty: all that the loss allows.");
   if (b.mode() != Binder::Mode::read) return;
   if ((c.train.global_batch > 0) == (c.train.batch_per_rank > 0)) {

@@ -76,6 +76,16 @@ struct DeviceConfig {
   std::string reduce = "f32";    // cuda: f32, bf16: gradients on the wire
 };
 
+// What is published into a serving repository while training goes on.
+struct HandoffConfig {
+  std::string repo;              // folder of the repository; empty: nothing
+  bool on_best = true;           // after an evaluation that is the best so far
+  i64 every_epochs = 0;          // besides; 0: never
+  std::string metric;            // that decides on promotion; empty: what early stopping watches
+  double max_worse = 0;          // than current's, still promoted
+  i64 keep = 5;                  // versions; 0: all
+};
+
 struct EvalConfig {
   i64 batch = 256;               // rows of a block, whatever the number of ranks
   std::string split = "validation";
@@ -92,6 +102,7 @@ struct Experiment {
   CheckpointConfig checkpoint;
   DeviceConfig device;
   EvalConfig eval;
+  HandoffConfig handoff;
   std::vector<std::string> metrics;   // see plan/metrics.h; empty: all that the loss allows
 
   // Reads a file, overrides applied; checks what spans several keys. Exit::usage.
@@ -109,6 +120,7 @@ void bind(Binder& b, InitConfig& c);
 void bind(Binder& b, CheckpointConfig& c);
 void bind(Binder& b, DeviceConfig& c);
 void bind(Binder& b, EvalConfig& c);
+void bind(Binder& b, HandoffConfig& c);
 void bind(Binder& b, Experiment& c);
 
 }  // namespace cohort

@@ -52,6 +52,7 @@ Trainer::Trainer(World& world, const Experiment& experiment, const TrainOptions&
   reducer = make_reducer(session, summed);
   open_watch();
   make_saver();
+  open_handoff(options.handoff);
 }
 
 RunFolder Trainer::open_run(RunMode mode) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "train/handoff.h"
 #include "train/run_folder.h"
 #include "train/session.h"
 
@@ -13,6 +14,7 @@ namespace cohort {
 struct TrainOptions {
   RunMode mode = RunMode::fresh;
   std::string chaos;   // failures on purpose, see train/chaos.h; empty: none
+  HandoffMaker handoff;   // for handoff.repo; empty: nothing is handed over
   TrainOptions(RunMode run_mode, std::string events = "")
       : mode(run_mode), chaos(std::move(events)) {}
 };

@@ -179,6 +179,7 @@ void Trainer::heed(const StepResult& result) {
   if (asked.at(Requests::stop) > 0) stopping = true;
   if (asked.at(Requests::save) > 0) save_owed = true;
   saver->note(step, given, {asked.at(Requests::written), asked.at(Requests::failed)});
+  hand_over();
 }
 
 // Rank 0's clock decides for all.
@@ -195,8 +196,10 @@ void Trainer::save_if_due() {
   const bool last = step == total || stopping || stopped_early;
   const bool among_best = std::any_of(ranking.begin(), ranking.end(),
                                       [&](const auto& entry) { return entry.second == step; });
-  if (!last && !among_best && (!save_owed || saver->busy())) return;
+  const bool wanted = among_best || (!handoff_due.empty() && handoff_due.back() == step);
+  if (!last && !wanted && (!save_owed || saver->busy())) return;
   saver->wait(given);
+  hand_over();
   if (saver->last_step() != step) checkpoint();
   if (!last || saver->wait(given)) return;
   fail(Exit::storage, "step {}: the last checkpoint could not be written: {}; free space or check the "
@@ -215,6 +218,10 @@ void Trainer::checkpoint() {
   for (const auto& [value, at] : ranking) content.retention.best.push_back(at);
   if (session.experiment.train.nonfinite_action == "rollback" && good_save >= 0)
     content.retention.best.push_back(good_save);
+  if (handoff) {
+    const std::vector<i64> kept = handoff->steps();
+    content.retention.best.insert(content.retention.best.end(), kept.begin(), kept.end());
+  }
   saver->begin(content);
   save_owed = false;
   last_save = seconds_now();

@@ -10,6 +10,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/feed.h"
+#include "train/handoff.h"
 #include "train/ledger_file.h"
 #include "train/metrics_log.h"
 #include "train/progress.h"
@@ -72,10 +73,16 @@ struct Trainer {
   void save_if_due();
   void checkpoint();
   void tell_checkpoints() const;
+  // trainer_handoff.cpp
+  void open_handoff(const HandoffMaker& maker);
+  bool wants_handoff() const;
+  void hand_over();
+  void finish_handoff();
   // trainer_state.cpp
   Ledger summed_ledger();
   void write_ledger();
   void end_epoch();
+  void evaluate_epoch();
   void judge(const EvalResult& result);
   void rank_evaluation(double value, bool larger);
   bool out_of_patience() const;
@@ -125,6 +132,8 @@ struct Trainer {
   std::vector<std::pair<double, i64>> ranking;   // the best evaluations and their steps, best first
   MetricValues last_metrics;     // of the last evaluation of this attempt
   double last_loss = 0;
+  std::unique_ptr<Handoff> handoff;      // rank 0
+  std::vector<i64> handoff_due;  // steps whose checkpoints are to be handed over, ascending
   bool stopping = false;         // all ranks know that one was asked to stop
   bool save_owed = false;        // a checkpoint is due; all ranks know it
   double last_save = 0;

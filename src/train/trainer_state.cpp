@@ -51,6 +51,11 @@ void Trainer::write_ledger() {
 
 void Trainer::end_epoch() {
   write_ledger();
+  evaluate_epoch();
+  if (wants_handoff()) handoff_due.push_back(step);
+}
+
+void Trainer::evaluate_epoch() {
   const Experiment& e = session.experiment;
   const i64 epoch = step / steps_per_epoch;
   const bool due = e.train.eval_every_epochs > 0 &&
@@ -112,6 +117,7 @@ void Trainer::finish(Exit outcome) {
   if (ranks.rank() != 0) return;
   const std::string recordings = plan->recordings();
   if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
+  finish_handoff();
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
   tell_effective_time();
   tell_totals();

@@ -1,0 +1,132 @@
+#include "app/handoff.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <optional>
+
+#include "app/child.h"
+#include "app/publish.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "store/files.h"
+
+namespace cohort {
+namespace {
+
+struct Wanted {
+  std::string checkpoint;
+  i64 step = 0;
+};
+
+class ChildHandoff final : public Handoff {
+ public:
+  ChildHandoff(HandoffConfig config, const std::string& run)
+      : config_(std::move(config)), scratch_(run + "/handoff"), log_(run + "/logs/handoff.log") {}
+  ~ChildHandoff() override {
+    waiting_.reset();
+    if (child_ <= 0) return;
+    kill(child_, SIGKILL);   // the repository is whole whatever is killed
+    reap(0);
+  }
+
+  void begin(const std::string& checkpoint, i64 step) override {
+    waiting_ = Wanted{checkpoint, step};
+    poll();
+  }
+  void poll() override { guarded([&] { advance(WNOHANG); }); }
+  void wait() override {
+    while (child_ > 0 || waiting_) guarded([&] { advance(0); });
+  }
+  std::vector<i64> steps() const override {
+    std::vector<i64> all;
+    if (child_ > 0) all.push_back(under_way_.step);
+    if (waiting_) all.push_back(waiting_->step);
+    return all;
+  }
+  const HandoffTotals& totals() const override { return totals_; }
+
+ private:
+  template <class Work>
+  void guarded(Work work) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      ++totals_.failed;
+      waiting_.reset();
+      log::warn("hand-off to {}: {}; training goes on", config_.repo, e.what());
+    }
+  }
+
+  void advance(int flags) {
+    if (child_ > 0) {
+      const std::optional<int> status = reap(flags);
+      if (!status) return;
+      tell(*status);
+    }
+    if (waiting_) start();
+  }
+
+  // How the child ended; nothing while it has not.
+  std::optional<int> reap(int flags) {
+    int status = 0;
+    pid_t ended = 0;
+    do {
+      ended = waitpid(child_, &status, flags);
+    } while (ended < 0 && errno == EINTR);
+    if (ended == 0) return std::nullopt;
+    child_ = 0;
+    return ended < 0 ? -1 : status;
+  }
+
+  void start() {
+    under_way_ = *waiting_;
+    waiting_.reset();
+    Files& files = real_files();
+    files.remove(scratch_);   // of a run that was killed
+    files.make_folder(parent_of(log_));
+    log_from_ = files.exists(log_) ? files.size(log_) : 0;
+    const std::string bundle = fmt::format("{}/step-{}", scratch_, under_way_.step);
+    child_ = start_child({{this_program(), "handoff", under_way_.checkpoint, bundle,
+                           "--repo", config_.repo, "--metric", config_.metric,
+                           "--max-worse", fmt::format("{}", config_.max_worse),
+                           "--keep", std::to_string(config_.keep)}, {}, log_, -1});
+  }
+
+  void tell(int status) {
+    const int code = status >= 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    const std::string text = real_files().read(log_);
+    const std::string since =
+        text.substr(std::min(text.size(), static_cast<std::size_t>(log_from_)));
+    if (code == 0 || code == not_promoted) {
+      ++(code == 0 ? totals_.promoted : totals_.not_promoted);
+      log::info("hand-off of step {}: {}", under_way_.step, last_message(since, "info"));
+      return;
+    }
+    ++totals_.failed;
+    const std::string error = last_message(since, "error");
+    log::warn("hand-off of step {} failed ({}): {}; training goes on, {} has all of it",
+              under_way_.step,
+              code >= 0 ? fmt::format("exit {}", code)
+                        : status >= 0 ? fmt::format("signal {}", WTERMSIG(status)) : "lost",
+              error.empty() ? "it left no message" : error, log_);
+  }
+
+  HandoffConfig config_;
+  std::string scratch_, log_;
+  i64 log_from_ = 0;
+  pid_t child_ = 0;
+  Wanted under_way_;
+  std::optional<Wanted> waiting_;
+  HandoffTotals totals_;
+};
+
+}  // namespace
+
+std::unique_ptr<Handoff> make_handoff(const HandoffConfig& config, const std::string& run) {
+  return std::make_unique<ChildHandoff>(config, run);
+}
+
+}  // namespace cohort

@@ -1,0 +1,62 @@
+// When checkpoints are handed to serving.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "train/trainer_impl.h"
+
+namespace cohort {
+
+void Trainer::open_handoff(const HandoffMaker& maker) {
+  HandoffConfig config = session.experiment.handoff;
+  if (config.repo.empty()) return;
+  MetricSpec spec = metric_spec(session);
+  if (config.metric.empty()) config.metric = session.experiment.train.early_stop_metric;
+  if (config.metric.empty()) config.metric = spec.names.at(0);
+  spec.names = {config.metric};
+  check_metrics(spec);
+  if (ranks.rank() == 0 && maker) handoff = maker(config, run.path());
+}
+
+// At the end of an epoch, after its evaluation; the same on all ranks.
+bool Trainer::wants_handoff() const {
+  const HandoffConfig& c = session.experiment.handoff;
+  if (c.repo.empty()) return false;
+  const i64 epoch = step / steps_per_epoch;
+  return (c.on_best && best_step == step) || (c.every_epochs > 0 && epoch % c.every_epochs == 0);
+}
+
+// Begins with the newest checkpoint that is due, once it exists; tells of what has ended.
+void Trainer::hand_over() {
+  const auto written = std::upper_bound(handoff_due.begin(), handoff_due.end(), saver->last_step());
+  const std::vector<i64> due(handoff_due.begin(), written);
+  handoff_due.erase(handoff_due.begin(), written);
+  if (!handoff) return;
+  if (!due.empty()) {
+    std::string found;
+    for (const std::string& folder : checkpoint_folders()) {
+      const std::string path = folder + "/" + checkpoint_name(due.back());
+      if (found.empty() && files.exists(path)) found = path;
+    }
+    if (found.empty())
+      log::warn("step {}: no checkpoint of it to hand over", due.back());
+    else
+      handoff->begin(found, due.back());
+  }
+  handoff->poll();
+}
+
+// At the end of a run, on rank 0.
+void Trainer::finish_handoff() {
+  if (!handoff) return;
+  hand_over();
+  handoff->wait();
+  const HandoffTotals& t = handoff->totals();
+  run.note({{"handoff", {{"promoted", t.promoted}, {"not_promoted", t.not_promoted},
+                         {"failed", t.failed}}}});
+  log::info("hand-offs to {}: {} promoted, {} kept but not promoted, {} failed",
+            session.experiment.handoff.repo, t.promoted, t.not_promoted, t.failed);
+}
+
+}  // namespace cohort
