@@ -26,6 +26,19 @@ LoadedCheckpoint open_path(Files& files, const ExportOptions& options) {
   return load_checkpoint(files, options.path);
 }
 
+// Weights of the reference device, rounded to what serves.
+void to_float32(LoadedCheckpoint& checkpoint) {
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    auto& [view, bytes] = tensor;
+    if (view.dtype != DType::f64) continue;
+    const std::vector<char> rounded =
+        from_doubles(DType::f32, to_doubles(DType::f64, view.data, view.count()));
+    bytes.assign(rounded.begin(), rounded.end());
+    view.data = bytes.data();
+    view.dtype = DType::f32;
+  }
+}
+
 // As it was trained, but on this machine's CPU in float32, which is what serves.
 Experiment experiment_of(const LoadedCheckpoint& checkpoint, const ExportOptions& options) {
   Document document = Document::parse(checkpoint.state().at("config").get<std::string>(),
@@ -145,7 +158,8 @@ int run_export(World& world, const ExportOptions& options) {
   if (files.exists(options.to))
     fail(Exit::usage, "--to {}: exists already; a bundle is never written over: name another folder, "
          "or remove this one", options.to);
-  const LoadedCheckpoint checkpoint = open_path(files, options);
+  LoadedCheckpoint checkpoint = open_path(files, options);
+  to_float32(checkpoint);
   Trained trained = load_trained(world, experiment_of(checkpoint, options), checkpoint);
   const Preprocess preprocess = Preprocess::of(*trained.session.shards, *trained.session.graph);
   const HostTensors weights = trained.state->copy_to_host();

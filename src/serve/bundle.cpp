@@ -55,7 +55,8 @@ class OpenBundle final : public Bundle {
     try {
       read(checked);
     } catch (const json::exception& e) {
-      fail(Exit::storage, "{}: its parts do not fit together: {}; export it again", folder, e.what());
+      fail(Exit::storage, "{}: its parts do not fit together: {}; export it again", folder,
+           e.what());
     }
   }
   const std::string& folder() const override { return folder_; }

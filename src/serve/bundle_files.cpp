@@ -16,11 +16,12 @@ using nlohmann::json;
 constexpr const char* advice = "export or copy the bundle again";
 
 std::string read_file(Files& files, const std::string& path) {
-  if (!files.exists(path)) fail(Exit::storage, "{}: missing: not a whole bundle; {}", path, advice);
+  if (!files.exists(path))
+    fail(Exit::storage, "{}: missing: not a whole bundle; {}", path, advice);
   return files.read(path);
 }
 
-// Which of the two files that vouch for the others was altered. The manifest also vouches for itself.
+// Which of the two files that vouch for the others was altered: the manifest vouches for itself too.
 void check_root(Files& files, const std::string& folder, CheckedFolder& checked) {
   const std::string path = folder + "/manifest.json", root = folder + "/MANIFEST.sha256";
   const std::string line = read_file(files, root);

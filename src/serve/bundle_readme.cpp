@@ -35,7 +35,8 @@ std::string columns_text(const json& columns) {
 std::string metrics_text(const json& lineage) {
   std::string text;
   for (const auto& [name, value] : lineage["metrics"].items())
-    text += fmt::format("- {} on {}: {}\n", name, lineage["split"].get<std::string>(), value.dump());
+    text += fmt::format("- {} on {}: {}\n", name, lineage["split"].get<std::string>(),
+                        value.dump());
   return text;
 }
 
@@ -57,8 +58,9 @@ constexpr const char* files_text =
     "| `MANIFEST.sha256` | checksum of the manifest: `sha256sum -c MANIFEST.sha256` |\n";
 
 constexpr const char* tower_files_text =
-    "| `user_tower.onnx`, `item_tower.onnx`, `scorer.onnx` | the towers alone; the product of two vectors |\n"
-    "| `items.safetensors` | `vectors`: one for every item, in order of the id; `known`; features |\n"
+    "| `user_tower.onnx`, `item_tower.onnx` | the towers alone |\n"
+    "| `scorer.onnx` | the answer to two vectors |\n"
+    "| `items.safetensors` | `vectors`: one of every item, in order of the id; features |\n"
     "| `users.safetensors` | features of every user, by id |\n"
     "| `index.faiss` | nearest items (if the exporting build had FAISS: see the manifest) |\n";
 
@@ -75,8 +77,26 @@ std::string python_text(const json& facts) {
   }
   return fmt::format("```python\nimport numpy as np, onnxruntime\n"
                      "session = onnxruntime.InferenceSession(\"model.onnx\")\n"
-                     "print(session.run(None, {{   # a row of zeros; make yours by preprocess.json\n{}}}))\n"
+                     "print(session.run(None, {{   # zeros; make yours by preprocess.json\n{}}}))\n"
                      "```\n", feeds);
+}
+
+std::string labels_text(const std::vector<std::string>& labels) {
+  const auto told = std::min<std::ptrdiff_t>(20, std::ssize(labels));
+  const std::vector<std::string> some(labels.begin(), labels.begin() + told);
+  return fmt::format("{} classes, named under \"labels\" in `manifest.json`: {}{}\n\n",
+                     labels.size(), join(some, ", "), some.size() < labels.size() ? ", ..." : "");
+}
+
+std::string asking_text(const std::string& row, bool two_tower) {
+  std::string text = "## Asking it\n\nOne line for each answer, from raw rows (long ones are cut "
+                     "here):\n\n```sh\ncohort score . <<'ROWS'\n" + row + "\nROWS\n```\n\n";
+  if (two_tower)
+    text += "The best ten items for every row that names a user: `cohort score . --top 10`. "
+            "Features of a\nknown user may be left out.\n\n";
+  return text + "Over HTTP: `cohort serve .`; its page at / takes rows by hand, and it speaks the "
+                "KServe v2 protocol\nunder /v2.\n\n```sh\ncurl -s localhost:8000/v1/score -d @- "
+                "<<'REQUEST'\n{\"rows\": [" + row + "]}\nREQUEST\n```\n\n";
 }
 
 }  // namespace
@@ -86,28 +106,21 @@ std::string readme_text(const json& facts, const BundleContent& content) {
   const std::string run = lineage["run"].get<std::string>();
   std::string text = fmt::format(
       "# {}, step {}\n\nA trained model with all that is needed to serve it. Check it first: "
-      "`cohort verify .` reads every\nfile, compares every checksum and scores `golden.jsonl`.\n\n{}{}\n",
-      run, lineage["step"].get<i64>(), files_text, facts.contains("two_tower") ? tower_files_text : "");
+      "`cohort verify .` reads every\nfile, compares every checksum and scores "
+      "`golden.jsonl`.\n\n{}{}\n",
+      run, lineage["step"].get<i64>(), files_text,
+      facts.contains("two_tower") ? tower_files_text : "");
   if (!lineage["metrics"].empty()) text += "## How good it is\n\n" + metrics_text(lineage) + "\n";
-  text += "## A raw row\n\nA JSON object with these columns:\n\n| column | kind | field |\n|---|---|---|\n" +
+  text += "## A raw row\n\nA JSON object with these columns:\n\n"
+          "| column | kind | field |\n|---|---|---|\n" +
           columns_text(facts["columns"]) + "\n```json\n" + sample_row(content) + "\n```\n\n";
   text += "## Inputs of model.onnx\n\nN rows, padded to T steps (ids with -1, numbers with 0).\n\n"
           "| input | type | shape |\n|---|---|---|\n" + tensors_text(facts["inputs"]) +
           "\n## Outputs\n\n| output | type | shape |\n|---|---|---|\n" +
           tensors_text(facts["outputs"]) + "\n";
-  if (!content.labels.empty()) {
-    std::vector<std::string> some(content.labels.begin(),
-                                  content.labels.begin() + std::min<std::ptrdiff_t>(20, std::ssize(content.labels)));
-    text += fmt::format("{} classes, named under \"labels\" in `manifest.json`: {}{}\n\n",
-                        content.labels.size(), join(some, ", "),
-                        some.size() < content.labels.size() ? ", ..." : "");
-  }
-  text += "## Asking it\n\nOne line for each answer, from raw rows:\n\n```sh\ncohort score . <<'ROWS'\n" +
-          sample_row(content) + "\nROWS\n```\n\nOver HTTP (`cohort serve .` first; its page at / takes "
-          "rows by hand):\n\n```sh\ncurl -s localhost:8000/v2/models/model/infer -d @- <<'REQUEST'\n" +
-          json{{"inputs", {{{"name", "row"}, {"datatype", "BYTES"}, {"shape", {1}},
-                            {"data", {sample_row(content)}}}}}}.dump() +
-          "\nREQUEST\n```\n\nWithout this program:\n\n" + python_text(facts);
+  if (!content.labels.empty()) text += labels_text(content.labels);
+  text += asking_text(sample_row(content), facts.contains("two_tower"));
+  text += "Without this program:\n\n" + python_text(facts);
   return text;
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "export/onnx.h"
 #include "export/safetensors.h"
 #include "serve/bundle.h"
@@ -83,9 +84,11 @@ class BundleWriter {
 
   void add_towers(const TwoTowers& towers) {
     if (!content_.shards)
-      fail(Exit::usage, "{}: a two-tower model is exported with the rows of its shard set", folder_);
+      fail(Exit::usage, "{}: a two-tower model is exported with the rows of its shard set",
+           folder_);
     const Graph& graph = *content_.graph;
-    const TowerModels models = to_onnx_towers(graph, *towers_of(graph), content_.weights, options());
+    const TowerModels models =
+        to_onnx_towers(graph, *towers_of(graph), content_.weights, options());
     add_text("user_tower.onnx", models.user.bytes);
     add_text("item_tower.onnx", models.item.bytes);
     add_text("scorer.onnx", models.scorer.bytes);
@@ -136,7 +139,7 @@ class BundleWriter {
     json& facts = facts_["two_tower"];
     facts["index"] = nullptr;
     if (!have_faiss()) {
-      facts["index_note"] = "no index.faiss: the exporting build was without FAISS; every item is compared";
+      facts["index_note"] = "no index.faiss: the exporting build has no FAISS; all items are compared";
       return;
     }
     const std::string bytes = build_faiss(items, queries);
@@ -166,8 +169,8 @@ class BundleWriter {
  public:
   static void refuse_existing(Files& files, const std::string& folder) {
     if (files.exists(folder))
-      fail(Exit::usage, "{}: exists already; a bundle is never written over: name another folder, or "
-           "remove this one", folder);
+      fail(Exit::usage, "{}: exists already; a bundle is never written over: name another folder, "
+           "or remove this one", folder);
   }
 
  private:
@@ -180,10 +183,24 @@ class BundleWriter {
   std::string digest_;
 };
 
+// What a killed export of this bundle left. Another may be at work there: not for us to remove.
+void tell_leftovers(Files& files, const std::string& folder) {
+  const std::string parent = parent_of(folder);
+  const std::string start = folder.substr(folder.find_last_of('/') + 1) + ".tmp-";
+  if (!files.exists(parent)) return;
+  for (const std::string& name : files.list(parent))
+    if (name.starts_with(start))
+      log::warn("{}/{}: of an export that was killed, or is at work; remove it if none is", parent,
+                name);
+}
+
 }  // namespace
 
-std::string write_bundle(Files& files, const std::string& folder, const BundleContent& content) {
+std::string write_bundle(Files& files, const std::string& path, const BundleContent& content) {
+  std::string folder = path;
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
   BundleWriter::refuse_existing(files, folder);
+  tell_leftovers(files, folder);
   if (content.golden.empty())
     fail(Exit::data, "{}: no golden rows: nothing to prove its answers with", folder);
   return BundleWriter(files, folder, content).write();

@@ -116,8 +116,8 @@ struct Scorer::State {
     return id;
   }
 
-  // Fills rows from `next` on until the batch is full: which rows of `raw` they are. `failed` is told
-  // of a row that cannot be read, and why.
+  // Fills rows from `next` on until the batch is full: which rows of `raw` they are. `failed` is
+  // told of a row that cannot be read, and why.
   template <class Failed>
   std::vector<std::size_t> fill_batch(Batch& to, const std::vector<Input>& inputs,
                                       const std::vector<json>& raw, std::size_t& next,

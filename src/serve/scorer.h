@@ -57,8 +57,8 @@ std::vector<Label> best_labels(const Bundle& bundle, const Answer& answer, i64 m
 // {"label":..,"probability":..} and so on, as `cohort score` prints it (docs/bundle.md).
 nlohmann::json to_json(const Bundle& bundle, const Answer& answer);
 nlohmann::json to_json(const Bundle& bundle, const TopAnswer& answer);
-// Of a graph's prediction, one row of all its steps: the answer that is given. `length`: elements of
-// the ragged field that rules the prediction's steps, else not looked at; without any, outputs are 0.
+// Of a graph's prediction, one row of all its steps: the answer that is given. `length`: elements
+// of the ragged field that rules the prediction's steps (none: outputs are 0), else not looked at.
 Answer answer_of(const Graph& graph, const double* prediction, i64 length);
 
 // Scores golden.jsonl and compares: Exit::storage naming the first row that differs, by how much.
