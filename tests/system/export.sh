@@ -100,11 +100,15 @@ printf '%s\n' '{"text":"fine"}' 'no json' '{"text":7}' '[]' '{"text":"bad"}' >mi
 damage "$B"
 damage "$WORK/bundles/behavior-next-event"
 
-# Killed at any time: there is no bundle, or a whole one.
+# Killed at any time that an export takes: there is no bundle, or a whole one.
+begin=$(date +%s%N)
+expect 0 "$COHORT" export "$RUNS/recommend-two-tower" --to "$WORK/killed/first"
+took=$((($(date +%s%N) - begin) / 1000000))
 whole=0
 for i in 1 2 3 4 5 6 7 8 9 10; do
   "$COHORT" export "$RUNS/recommend-two-tower" --to "$WORK/killed/$i" >"$LOG" 2>&1 &
-  sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+  ms=$((RANDOM % took))
+  sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))"
   kill -9 $! 2>/dev/null
   wait $! 2>/dev/null
   [ -e "$WORK/killed/$i" ] || continue
