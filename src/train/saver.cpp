@@ -29,6 +29,7 @@ struct Outcome {
   bool ready = false, ok = false, fenced = false;
   std::string error;
   FileEntry entry;
+  double seconds = 0;          // a slice took
   std::vector<std::string> not_finite;
 };
 
@@ -54,6 +55,7 @@ struct Saver::State {
   const int rank;
   Snapshot snapshot;           // the thread reads it between begin() and the end of its job
   i64 total_bytes = 0;
+  double slowest_slice = 0;    // seconds, of this checkpoint
   Content content;
   Stage stage = Stage::idle;
   i64 given = 0;               // steps given when the phase began: sums of these are of before
@@ -211,6 +213,7 @@ void Saver::start_slices() {
     if (again && t.rank == 0) t.forget(before);
     if (backoff > 0) t.pause(backoff);
     Outcome out;
+    const double since = seconds_now();
     try {
       t.check_wanted();
       t.files.make_folder(parent_of(temporary));
@@ -219,6 +222,7 @@ void Saver::start_slices() {
         Interruptible writer(file, [&t] { t.check_wanted(); });
         write_safetensors(writer, t.snapshot.tensors());
       });
+      out.seconds = seconds_now() - since;
       out.not_finite = not_finite(t.snapshot.tensors());
       out.ok = true;
     } catch (const Error& e) {
@@ -316,16 +320,19 @@ void Saver::advance(i64 given) {
   json out = json::object();
   if (mine) {
     out = {{"error", o.ok ? "" : o.error}, {"fenced", o.fenced}, {"name", o.entry.name},
-           {"bytes", o.entry.bytes}, {"checksum", o.entry.checksum}, {"not_finite", o.not_finite}};
+           {"bytes", o.entry.bytes}, {"checksum", o.entry.checksum}, {"seconds", o.seconds},
+           {"not_finite", o.not_finite}};
   }
   const std::vector<std::string> all =
       s.ranks.all_gather(out.dump(-1, ' ', false, json::error_handler_t::replace));
   s.given = given;
   std::string errors;
   i64 bad = 0;
+  if (s.stage == Stage::slices) s.slowest_slice = 0;
   for (std::size_t r = 0; r < all.size(); ++r) {
     const json one = json::parse(all[r]);
     const std::string error = one.value("error", "");
+    s.slowest_slice = std::max(s.slowest_slice, one.value("seconds", 0.0));
     if (one.value("fenced", false)) {
       s.stage = Stage::idle;
       fail(Exit::storage, "step {}: checkpoint: {}", s.content.step, error);
@@ -338,6 +345,7 @@ void Saver::advance(i64 given) {
   if (s.stage == Stage::slices) return start_completion(all);
   s.stage = Stage::idle;
   s.good = true;
+  s.totals.slices_s += s.slowest_slice;
   s.last_step = s.content.step;
   const double seconds = seconds_now() - s.begun;
   ++s.totals.written;

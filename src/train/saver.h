@@ -29,6 +29,7 @@ struct SaverTotals {
   i64 written = 0, given_up = 0, bytes = 0;   // checkpoints; bytes over all ranks
   double copied_s = 0, waited_s = 0;          // that the training thread stood still
   double writing_s = 0;                       // from the copy until it exists
+  double slices_s = 0;                        // the slowest rank's file, written and synced
 };
 
 class Saver {
