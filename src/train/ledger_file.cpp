@@ -32,6 +32,23 @@ void append_ledger(Files& files, const std::string& path, const std::vector<Ledg
   file->close();
 }
 
+LedgerFile::LedgerFile(Files& files, const std::string& path, std::function<bool()> ours)
+    : late_([this, &files, path, ours = std::move(ours)] {
+        if (ours()) append_ledger(files, path, owed_);
+        owed_.clear();
+      }) {}
+
+// Epochs that are done again after a rollback replace what is owed of them.
+void LedgerFile::add(const std::vector<LedgerLine>& lines) {
+  if (lines.empty()) return;
+  std::erase_if(owed_, [&](const LedgerLine& l) { return l.epoch >= lines.front().epoch; });
+  owed_.insert(owed_.end(), lines.begin(), lines.end());
+  late_.owe();
+}
+
+void LedgerFile::retry() { late_.retry(); }
+void LedgerFile::finish() { late_.finish(); }
+
 json ledger_to_json(const Ledger& ledger) {
   json lines = json::array();
   for (const Ledger::Line& line : ledger.lines()) {

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -74,17 +75,47 @@ std::string to_line(const EvalLine& line) {
       .close();
 }
 
-MetricsLog::MetricsLog(Files& files, const std::string& path, i64 last_step) {
+MetricsLog::MetricsLog(Files& files, const std::string& path, i64 last_step,
+                       std::function<bool()> ours)
+    : files_(files), path_(path), ours_(std::move(ours)), late_([this] { write_owed(); }) {
   keep_lines(files, path, "step", last_step);
   file_ = files.append(path);
+  bytes_ = files.size(path);
 }
 
 void MetricsLog::add(const TrainLine& line) { write(to_line(line)); }
 void MetricsLog::add(const EvalLine& line) { write(to_line(line)); }
 
 void MetricsLog::write(const std::string& text) {
-  const std::string line = text + "\n";
-  file_->write(line.data(), static_cast<i64>(line.size()));
+  owed_ += text + "\n";
+  late_.owe();
+}
+
+void MetricsLog::finish() { late_.finish(); }
+
+void MetricsLog::write_owed() {
+  if (!file_) open_again();
+  const i64 owed = static_cast<i64>(owed_.size());
+  try {
+    file_->write(owed_.data(), owed);
+  } catch (...) {
+    file_.reset();
+    throw;
+  }
+  bytes_ += owed;
+  owed_.clear();
+}
+
+// A handle may stay broken when the storage is back. What an error let through is not written again.
+void MetricsLog::open_again() {
+  if (ours_ && !ours_()) owed_.clear();
+  const std::string text = files_.exists(path_) ? files_.read(path_) : "";
+  const std::string more = text.substr(std::min(text.size(), static_cast<std::size_t>(bytes_)));
+  const bool goes_on = !more.empty() && owed_.compare(0, more.size(), more) == 0;
+  if (goes_on) owed_.erase(0, more.size());
+  else if (!text.empty() && text.back() != '\n') owed_.insert(0, "\n");
+  file_ = files_.append(path_);
+  bytes_ = static_cast<i64>(text.size());
 }
 
 void keep_lines(Files& files, const std::string& path, const std::string& key, i64 last) {

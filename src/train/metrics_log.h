@@ -1,12 +1,14 @@
 // metrics.jsonl: one object a line, exactly as docs/operations.md says. 17 digits; a non-finite
 // value is null and the object says "nonfinite":true.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "store/files.h"
+#include "train/late_work.h"
 
 namespace cohort {
 
@@ -30,14 +32,25 @@ std::string to_line(const EvalLine& line);
 class MetricsLog {
  public:
   // Appends. What an earlier attempt left behind `last_step` (its steps are done again) and a line
-  // cut short by a crash are removed first; -1 keeps nothing.
-  MetricsLog(Files& files, const std::string& path, i64 last_step);
+  // cut short by a crash are removed first; -1 keeps nothing. Lines that cannot be written are kept and
+  // written later, unless the file is `ours` no more, which is asked then.
+  MetricsLog(Files& files, const std::string& path, i64 last_step,
+             std::function<bool()> ours = {});
   void add(const TrainLine& line);
   void add(const EvalLine& line);
+  void finish();   // what could not be written, or Error
 
  private:
   void write(const std::string& text);
-  std::unique_ptr<FileWriter> file_;
+  void write_owed();
+  void open_again();
+  Files& files_;
+  const std::string path_;
+  const std::function<bool()> ours_;
+  std::unique_ptr<FileWriter> file_;   // null after an error
+  i64 bytes_ = 0;                      // of whole lines in the file
+  std::string owed_;
+  LateWork late_;
 };
 
 // Keeps the complete lines of a JSON-lines file whose integer `key` is at most `last`.

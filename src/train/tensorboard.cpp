@@ -58,22 +58,50 @@ u32 crc32c(const void* data, std::size_t bytes) {
   return ~crc;
 }
 
-EventFile::EventFile(Files& files, const std::string& folder, i64 attempt, double time) {
-  file_ = files.create(fmt::format("{}/events.out.tfevents.{:010d}.{}.{}", folder,
-                                   static_cast<i64>(time), host_name(), attempt));
-  record(double_field(1, time) + bytes_field(3, "brain.Event:2"));
+namespace {
+
+std::string record(const std::string& event) {
+  const std::string length = raw(static_cast<u64>(event.size()));
+  return length + raw(masked_crc(length)) + event + raw(masked_crc(event));
+}
+
+}  // namespace
+
+EventFile::EventFile(Files& files, const std::string& folder, i64 attempt, double time)
+    : files_(files), folder_(folder), attempt_(attempt), time_(time),
+      late_([this] { write_owed(); }) {
+  open();
+}
+
+void EventFile::open() {
+  const std::string again = errors_ > 0 ? fmt::format(".{}", errors_) : "";
+  file_ = files_.create(fmt::format("{}/events.out.tfevents.{:010d}.{}.{}{}", folder_,
+                                    static_cast<i64>(time_), host_name(), attempt_, again));
+  const std::string first = record(double_field(1, time_) + bytes_field(3, "brain.Event:2"));
+  file_->write(first.data(), static_cast<i64>(first.size()));
 }
 
 void EventFile::scalar(const std::string& tag, double value, i64 step, double time) {
   const std::string entry = bytes_field(1, tag) + float_field(2, static_cast<float>(value));
-  record(double_field(1, time) + varint_field(2, step) + bytes_field(5, bytes_field(1, entry)));
+  owed_ += record(double_field(1, time) + varint_field(2, step) +
+                  bytes_field(5, bytes_field(1, entry)));
+  time_ = time;
+  late_.owe();
 }
 
-void EventFile::record(const std::string& event) {
-  const std::string length = raw(static_cast<u64>(event.size()));
-  const std::string framed =
-      length + raw(masked_crc(length)) + event + raw(masked_crc(event));
-  file_->write(framed.data(), static_cast<i64>(framed.size()));
+void EventFile::finish() { late_.finish(); }
+
+// A reader stops at a record that was cut short: hence another file.
+void EventFile::write_owed() {
+  try {
+    if (!file_) open();
+    file_->write(owed_.data(), static_cast<i64>(owed_.size()));
+  } catch (...) {
+    file_.reset();
+    ++errors_;
+    throw;
+  }
+  owed_.clear();
 }
 
 }  // namespace cohort

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "store/files.h"
+#include "train/late_work.h"
 
 namespace cohort {
 
@@ -12,13 +13,23 @@ u32 crc32c(const void* data, std::size_t bytes);   // Castagnoli, RFC 3720
 
 class EventFile {
  public:
-  // Creates <folder>/events.out.tfevents.<seconds>.<host>.<attempt>. `time`: seconds since 1970.
+  // Creates <folder>/events.out.tfevents.<seconds>.<host>.<attempt>. `time`: seconds since 1970. After an
+  // error of the storage what follows, and what could not be written, goes to another one, later.
   EventFile(Files& files, const std::string& folder, i64 attempt, double time);
   void scalar(const std::string& tag, double value, i64 step, double time);
+  void finish();   // what could not be written, or Error
 
  private:
-  void record(const std::string& event);
-  std::unique_ptr<FileWriter> file_;
+  void open();
+  void write_owed();
+  Files& files_;
+  const std::string folder_;
+  const i64 attempt_;
+  double time_;
+  i64 errors_ = 0;
+  std::unique_ptr<FileWriter> file_;   // null after an error
+  std::string owed_;
+  LateWork late_;
 };
 
 }  // namespace cohort

@@ -84,7 +84,7 @@ void Trainer::begin() {
     warm_start(files, session, *state);
   else if (ranks.rank() == 0 && !e.init.from.empty())
     log::info("init.from ({}) is not read again: the run goes on from its own checkpoint", e.init.from);
-  open_metrics();
+  open_records();
   on_rank_0(ranks, [&] {
     run.write_config(e.text());
     run.begin(facts);
@@ -250,6 +250,7 @@ void Trainer::report(const StepResult& result, double waited, Progress& progress
   line.data_wait = waited - window_waited;
   line.comm_exposed = comm_seconds - window_comm;
   metrics->add(line);
+  epochs->retry();
   events->scalar("train/loss", result.loss, step, line.time);
   events->scalar("train/learning_rate", rate, step, line.time);
   events->scalar("train/samples_per_s", line.samples_per_s, step, line.time);

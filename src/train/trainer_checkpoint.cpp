@@ -38,12 +38,21 @@ void Trainer::make_saver() {
 }
 
 // What an earlier attempt, or a step that is undone, left in metrics.jsonl behind this one is removed.
-void Trainer::open_metrics() {
+void Trainer::open_records() {
   on_rank_0(ranks, [&] {
-    metrics.reset();
-    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1);
+    finish_records();
+    const auto ours = [folder = run] { return folder.still_newest(); };
+    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1, ours);
+    epochs = std::make_unique<LedgerFile>(files, run.ledger(), ours);
     return "";
   });
+}
+
+// What the storage has refused to take until now.
+void Trainer::finish_records() const {
+  if (metrics) metrics->finish();
+  if (epochs) epochs->finish();
+  if (events) events->finish();
 }
 
 void Trainer::check_resumable(const nlohmann::json& saved) const {
@@ -232,7 +241,7 @@ void Trainer::tell_checkpoints() const {
   const double all = seconds_now() - began;
   run.note({{"checkpoints", {{"written", t.written}, {"given_up", t.given_up}, {"bytes", t.bytes},
                              {"copied_s", t.copied_s}, {"waited_s", t.waited_s},
-                             {"writing_s", t.writing_s}}}});
+                             {"writing_s", t.writing_s}, {"slices_s", t.slices_s}}}});
   log::info("checkpoints: {} written, {} given up, {}; training stood still for {} ({:.2f} %)",
             t.written, t.given_up, human_bytes(t.bytes), human_seconds(t.copied_s + t.waited_s),
             all > 0 ? 100 * (t.copied_s + t.waited_s) / all : 0.0);

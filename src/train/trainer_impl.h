@@ -61,7 +61,8 @@ struct Trainer {
   // trainer_checkpoint.cpp
   std::vector<std::string> checkpoint_folders() const;
   void make_saver();
-  void open_metrics();
+  void open_records();
+  void finish_records() const;
   bool resume();   // whether there was a checkpoint
   nlohmann::json load_state();
   void take_state(const nlohmann::json& saved);
@@ -113,6 +114,7 @@ struct Trainer {
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<MetricsLog> metrics;   // rank 0
   std::unique_ptr<EventFile> events;     // rank 0
+  std::unique_ptr<LedgerFile> epochs;    // rank 0: ledger.jsonl
   i64 step = 0;                  // done
   i64 given = 0;                 // to the device
   i64 bad_steps = 0;             // skipped in a row

@@ -86,7 +86,7 @@ void Trainer::roll_back() {
   if (replicas)
     replicas = std::make_unique<ReplicaCheck>(*session.device, state->tensors());
   status.done(step);
-  open_metrics();
+  open_records();
 }
 
 void Trainer::tell_totals() const {

@@ -42,10 +42,7 @@ void Trainer::write_ledger() {
       fail(Exit::data, "epoch {}: ledger of {}: expected {} rows, got {} used and {} skipped; please "
            "report this", epoch, shards[s].file, shards[s].rows, counts.used, counts.skipped);
   }
-  on_rank_0(ranks, [&] {
-    append_ledger(files, run.ledger(), lines);
-    return "";
-  });
+  if (epochs) epochs->add(lines);
   ledger = Ledger(static_cast<i64>(shards.size()));
 }
 
@@ -118,6 +115,7 @@ void Trainer::finish(Exit outcome) {
   const std::string recordings = plan->recordings();
   if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
   finish_handoff();
+  finish_records();
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
   tell_effective_time();
   tell_totals();
@@ -134,8 +132,9 @@ void Trainer::note_failure(const Error& error) const {
     run.finish(error.what(), static_cast<int>(error.exit_code()));
     tell_effective_time();
     tell_totals();
+    finish_records();
   } catch (const Error& second) {
-    log::warn("run.json keeps the outcome before: {}", second.what());
+    log::warn("not all of the run's files tell how it ended: {}", second.what());
   }
 }
 

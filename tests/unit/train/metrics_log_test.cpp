@@ -60,6 +60,74 @@ TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
   EXPECT_NE(text.find("{\"kind\":\"eval\",\"step\":2"), std::string::npos);
 }
 
+i64 lines_of(MemoryFiles& files, const std::string& path) {
+  const std::string text = files.read(path);
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+// Whatever the first of three lines meets, all are there in the end, once.
+TEST(MetricsLog, WhatCannotBeWrittenIsWrittenLater) {
+  for (const Fault fault : {Fault::error, Fault::torn}) {
+    MemoryFiles files;
+    files.make_folder("run");
+    MetricsLog log(files, "run/m", -1, [] { return true; });
+    std::string expected;
+    files.arm(fault, 0);
+    for (i64 step = 1; step <= 3; ++step) {
+      TrainLine line;
+      line.step = step;
+      expected += to_line(line) + "\n";
+      log.add(line);
+      EXPECT_NE(files.read("run/m"), expected);
+    }
+    log.finish();
+    EXPECT_EQ(files.read("run/m"), expected);
+  }
+}
+
+TEST(MetricsLog, TornLinesThatAnotherWroteAreNoPartOfItsOwn) {
+  MemoryFiles files;
+  files.make_folder("run");
+  bool ours = true;
+  MetricsLog log(files, "run/m", -1, [&] { return ours; });
+  files.arm(Fault::error, 0);
+  log.add(EvalLine{1, 0, "validation", 1, {}});
+  files.append("run/m")->write("{\"x", 3);
+  log.finish();
+  EXPECT_EQ(files.read("run/m"), "{\"x\n" + to_line(EvalLine{1, 0, "validation", 1, {}}) + "\n");
+  files.arm(Fault::error, 0);
+  log.add(EvalLine{2, 0, "validation", 1, {}});
+  ours = false;
+  log.finish();
+  EXPECT_EQ(lines_of(files, "run/m"), 2);   // the file is another job's now
+}
+
+TEST(MetricsLog, AnErrorAtTheEndIsOne) {
+  MemoryFiles files;
+  files.make_folder("run");
+  MetricsLog log(files, "run/m", -1);
+  files.arm(Fault::error, 0);
+  log.add(EvalLine{1, 0, "validation", 1, {}});
+  files.arm(Fault::error, 0);
+  EXPECT_THROW(log.finish(), Error);
+  log.finish();
+  EXPECT_EQ(lines_of(files, "run/m"), 1);
+}
+
+TEST(LedgerFile, EpochsThatCannotBeWrittenAreWrittenLater) {
+  MemoryFiles files;
+  files.make_folder("run");
+  LedgerFile ledger(files, "run/l", [] { return true; });
+  for (const Fault fault : {Fault::error, Fault::torn}) {
+    files.arm(fault, 0);
+    ledger.add({{0, "a.h5", 6, {}}});
+    ledger.add({{1, "a.h5", 6, {}}});
+    ledger.add({{1, "a.h5", 6, {}}});   // after a rollback
+    ledger.finish();
+    EXPECT_EQ(lines_of(files, "run/l"), 2);
+  }
+}
+
 TEST(LedgerFile, AnEpochWrittenAgainCountsOnce) {
   MemoryFiles files;
   files.make_folder("run");

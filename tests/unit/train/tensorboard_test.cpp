@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "memory_files.h"
 #include "store/files.h"
 #include "train/progress.h"
 
@@ -44,6 +45,25 @@ TEST(Tensorboard, ItsOwnReaderReadsIt) {
   }
   events.scalar("validation/accuracy", 0.5, 299, 1700000400);
   EXPECT_EQ(run_python("read_events.py", folder), 0);
+}
+
+TEST(Tensorboard, WhatCannotBeWrittenGoesToAnotherFile) {
+  MemoryFiles files;
+  files.make_folder("run");
+  EventFile events(files, "run", 1, 1700000000);
+  events.scalar("loss", 1, 1, 1700000001);
+  files.arm(Fault::torn, 0);
+  events.scalar("loss", 2, 2, 1700000002);
+  events.scalar("loss", 3, 3, 1700000003);
+  ASSERT_EQ(files.list("run").size(), 1u);
+  events.finish();
+  const std::vector<std::string> names = files.list("run");
+  ASSERT_EQ(names.size(), 2u);
+  EXPECT_EQ(names[1].rfind("events.out.tfevents.1700000003.", 0), 0u) << names[1];
+  // A first record and one value, against a first record and two.
+  const i64 first = 12 + 24 + 4, value = files.size("run/" + names[1]) - first;
+  EXPECT_EQ(value % 2, 0);
+  EXPECT_EQ(files.size("run/" + names[0]), first + value / 2 + value / 4);
 }
 
 TEST(Progress, TextTellsSharesAndTimeLeft) {
