@@ -37,7 +37,7 @@ class Batcher {
   // start: the constructor throws it.
   Batcher(std::shared_ptr<const ServedModel> model, const BatchLimits& limits,
           BatchEvents events = {});
-  ~Batcher();                                // answers what was taken
+  ~Batcher();                                // when no score() runs any more
   // Rows of a request, any number; `top` > 0: the best items. Waits for the answers. full: no row
   // was taken. A request has few rows in the queue at a time, so that a long one does not hold up
   // others. All rows are answered by the same model.

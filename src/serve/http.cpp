@@ -112,6 +112,9 @@ struct HttpServer::State {
       return new httplib::ThreadPool(static_cast<std::size_t>(limits.connections));
     };
     library.set_payload_max_length(static_cast<std::size_t>(limits.head.body_bytes));
+    // Told to clients; the connections themselves obey serve().
+    library.set_keep_alive_max_count(1000000);
+    library.set_keep_alive_timeout(limits.idle_time.count() / 1000);
     library.set_socket_options([](socket_t socket) {
       const int on = 1;   // httplib would let two servers share a port
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

@@ -1,5 +1,6 @@
 #include "serve/server_model.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <variant>
 
@@ -40,6 +41,14 @@ std::string about(const Bundle& bundle, const ServedModel& model) {
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+// Plans are made when a batch of their size comes first: not while a request waits.
+void warm_up(Scorer& scorer, i64 rows) {
+  if (scorer.bundle().golden().empty()) return;
+  const json row = json::parse(scorer.bundle().golden().front().raw);
+  for (const i64 size : {i64{1}, std::min<i64>(8, rows), rows})
+    scorer.score(std::vector<json>(static_cast<std::size_t>(size), row));
+}
+
 }  // namespace
 
 std::string ServedModel::label(std::size_t index) const {
@@ -66,6 +75,7 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
   model->about = about(*bundle, *model);
   model->make = [bundle, rows]() -> AnswerRows {
     auto scorer = std::make_shared<Scorer>(bundle, ScorerOptions{1, rows});
+    warm_up(*scorer, rows);
     return [scorer](const std::vector<json>& all, i64 top) {
       std::vector<RowReply> replies(all.size());
       if (top > 0) {

@@ -74,6 +74,7 @@ void flatten(json from, RequestTensor& tensor, i64 elements) {
   std::vector<json> open;
   open.push_back(std::move(from));
   const bool texts = tensor.datatype == "BYTES";
+  bool more = false;
   while (!open.empty()) {
     json next = std::move(open.back());
     open.pop_back();
@@ -86,12 +87,13 @@ void flatten(json from, RequestTensor& tensor, i64 elements) {
     }
     if (texts ? !next.is_string() : !next.is_number())
       refuse("input '{}': an element of 'data' is no {}", tensor.name, texts ? "text" : "number");
-    if (static_cast<i64>(tensor.values.size()) == elements) break;
+    more = static_cast<i64>(tensor.values.size()) == elements;
+    if (more) break;
     tensor.values.push_back(std::move(next));
   }
-  if (!open.empty() || static_cast<i64>(tensor.values.size()) != elements)
+  if (more || static_cast<i64>(tensor.values.size()) != elements)
     refuse("input '{}': 'data' has {} elements{}; its shape [{}] wants {}", tensor.name,
-           tensor.values.size(), open.empty() ? "" : " and more", fmt::join(tensor.shape, ", "),
+           tensor.values.size(), more ? " and more" : "", fmt::join(tensor.shape, ", "),
            elements);
 }
 

@@ -1,0 +1,71 @@
+// A model without a bundle: what it answers can be told from the row.
+#pragma once
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <thread>
+
+#include "serve/server_model.h"
+
+namespace cohort {
+
+struct FakeModel {
+  std::atomic<int> batches{0}, largest{0}, made{0}, entered{0};
+  std::atomic<bool> held{false};               // batches wait as long as this is set
+  std::chrono::milliseconds slow{0};
+
+  // {"n": x}: probabilities of {x, 1 - x}; a row without "n" has an error; "break": an exception.
+  RowReply reply(const nlohmann::json& row) const {
+    RowReply r;
+    if (row.is_object() && row.contains("break")) throw std::runtime_error("broken row");
+    if (!row.is_object() || !row.contains("n") || !row.at("n").is_number()) {
+      r.answer.error = "column 'n': expected a number";
+      return r;
+    }
+    const double n = row.at("n");
+    r.answer.output = {10 * n, 0};
+    r.answer.probabilities = {n, 1 - n};
+    return r;
+  }
+
+  std::vector<RowReply> answer(const std::vector<nlohmann::json>& rows, i64 top) {
+    ++entered;
+    while (held) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (slow.count() > 0) std::this_thread::sleep_for(slow);
+    ++batches;
+    if (static_cast<int>(rows.size()) > largest) largest = static_cast<int>(rows.size());
+    std::vector<RowReply> all;
+    for (const nlohmann::json& row : rows) {
+      all.push_back(reply(row));
+      if (top > 0 && all.back().answer.error.empty())
+        for (i64 k = 0; k < top; ++k)
+          all.back().top.items.push_back({"item" + std::to_string(k), 1.0 - 0.1 * static_cast<double>(k)});
+    }
+    return all;
+  }
+
+  std::shared_ptr<ServedModel> served(const std::string& version = "1") {
+    auto model = std::make_shared<ServedModel>();
+    model->name = "fake";
+    model->version = version;
+    model->digest = "digest-of-" + version;
+    model->run = "run \"one\"";
+    model->step = 7;
+    model->columns = {{"n", "number", "n"}, {"who", "id", "who"}, {"text", "text", "tokens"},
+                      {"events", "ids", "events"}, {"xy", "numbers", "xy"}, {"image", "image", "image"}};
+    model->loss = LossKind::cross_entropy;
+    model->width = 2;
+    model->labels = {"good", "bad \"one\""};
+    model->about = "{\"name\":\"fake\"}";
+    model->make = [this]() -> AnswerRows {
+      ++made;
+      return [this](const std::vector<nlohmann::json>& rows, i64 top) { return answer(rows, top); };
+    };
+    model->to_json = [](const RowReply& r) {
+      return nlohmann::json{{"probabilities", r.answer.probabilities}};
+    };
+    return model;
+  }
+};
+
+}  // namespace cohort
