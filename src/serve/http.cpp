@@ -66,7 +66,8 @@ class Stream : public httplib::Stream {
 struct Exchange {
   Connection* connection = nullptr;
   i64 body_bytes = 0;                  // taken from the room for bodies
-  bool close = false;
+  bool closes = false;                 // httplib says so to the client
+  bool close = false;                  // found out meanwhile
 };
 thread_local Exchange* exchange = nullptr;
 
@@ -152,19 +153,27 @@ struct HttpServer::State {
       if (seen) seen(500);
     }
     set_reply(to, std::move(reply));
+    if ((draining || stopping) && !exchange->closes) {
+      exchange->close = true;
+      to.set_header("Connection", "close");
+    }
   }
 
   void refuse(httplib::Response& to, int status, const std::string& reason) {
     exchange->close = true;
     if (seen) seen(status);
     set_reply(to, error_reply(status, reason));
-    to.set_header("Connection", "close");
+    if (!exchange->closes) to.set_header("Connection", "close");
   }
 
   void post(const httplib::Request& from, httplib::Response& to,
             const httplib::ContentReader& content) {
     if (from.is_multipart_form_data())
       return refuse(to, 415, "a form; expected Content-Type: application/json");
+    const std::string encoding = from.get_header_value("Content-Encoding");
+    if (!encoding.empty() && encoding != "identity" && encoding != "gzip" && encoding != "deflate" &&
+        encoding != "br")
+      return refuse(to, 415, "expected Content-Encoding: gzip, deflate, br or none");
     std::string body;
     bool long_body = false, no_room = false;
     const bool whole = content([&](const char* bytes, std::size_t count) {
@@ -210,6 +219,7 @@ struct HttpServer::State {
     Stream stream(connection);
     const bool close = head.close || draining || stopping;
     bool closed = close;
+    now.closes = close;
     const bool good = library.process(stream, close, closed);
     exchange = nullptr;
     bodies -= now.body_bytes;

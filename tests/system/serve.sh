@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# A served bundle: asked by tritonclient and by a browser, by hostile requests, stopped under load, and a
+# repository whose current version moves under load.
+. "$(dirname "$0")/lib.sh" "$@"
+CHECK=$2/tests/system/serve_check.py
+PYTHON=${COHORT_TEST_PYTHON:-python3}
+
+skip() { echo "Skipped: $*"; exit 77; }
+"$PYTHON" -c 'import tritonclient.http, numpy' 2>/dev/null ||
+  skip "tritonclient[http] and numpy are needed by COHORT_TEST_PYTHON"
+check() { expect 0 "$PYTHON" "$CHECK" "$@"; }
+
+# serve ARGUMENT...: starts a server in the background: $SERVER, and $URL when it takes requests.
+serve() {
+  local i
+  : >url
+  "$COHORT" serve "$@" --port 0 >url 2>server.log &
+  SERVER=$!
+  for ((i = 0; i < 600 * PATIENCE; i++)); do
+    URL=$(cat url)
+    [ -z "$URL" ] || return 0
+    kill -0 "$SERVER" 2>/dev/null || break
+    sleep 0.1
+  done
+  cp server.log "$LOG"
+  die "no server of $*"
+}
+
+# stopped: the server has been told to stop, and does so well.
+stopped() {
+  wait "$SERVER"
+  local status=$?
+  cp server.log "$LOG"
+  [ "$status" = 0 ] || die "the server ended with $status"
+  says "all that was begun is answered"
+}
+
+# bundle NAME STEPS: of a short training.
+bundle() {
+  expect 0 "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" data.shards="$SET/sentiment" runs="$RUNS" \
+    name="$1" train.epochs=1 train.max_steps="$2" data.lanes=0 train.global_batch=7 device.threads=1 \
+    optimizer.warmup_steps=0
+  expect 0 "$COHORT" export "$RUNS/$1" --to "$WORK/bundles/$1"
+}
+
+shard sentiment
+bundle first 2
+bundle second 4
+B=$WORK/bundles/first
+"$PYTHON" "$2/tests/system/export_check.py" rows "$B" >rows.jsonl || die "rows"
+"$COHORT" score "$B" <rows.jsonl >answers.jsonl 2>"$LOG" || die "score"
+
+# What is asked, as others ask.
+serve "$B" --max-body-mib 2 --queue 4096
+check triton "$URL" first "$B" answers.jsonl
+check metrics "$URL" 'cohort_requests_total{route="infer",code="200"} 3' \
+  "cohort_bundle_info{model=\"first\",version=\"1\",digest=\"$(cut -c 1-64 "$B/MANIFEST.sha256")\""
+check hostile "$URL"
+check body "$URL/v2/models/other" 404
+check body "$URL/v1/model" 200
+says '"lineage"'
+
+# The page, by a browser.
+browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || browser=
+if [ -n "$browser" ]; then
+  expect 0 "$browser" --headless=new --no-sandbox --disable-gpu --user-data-dir="$WORK/browser" \
+    --virtual-time-budget=10000 --dump-dom "$URL/?text=a+fine+film"
+  says 'data-state="done"'
+  says '<h1 id="name">first</h1>'
+  says "$(cut -c 1-64 "$B/MANIFEST.sha256")"
+  expect 0 "$browser" --headless=new --no-sandbox --disable-gpu --user-data-dir="$WORK/browser" \
+    --virtual-time-budget=10000 --dump-dom "$URL/?example"
+  says 'data-state="done"'
+else
+  echo "Not tested: the page, as no chromium is there"
+fi
+
+# A stop under load: whoever was connected is answered.
+"$PYTHON" "$CHECK" load "$URL" loaded never &
+LOAD=$!
+sleep 1
+kill -TERM "$SERVER"
+stopped
+wait "$LOAD" || die "the load's clients failed"
+cp loaded "$LOG"
+says '"lost": 0'
+says '"refused": 0'
+! grep -q '"answered": 0' loaded || die "nothing was answered under load"
+
+# A taken port, a damaged bundle: told, and nothing is served.
+serve "$B"
+expect 2 "$COHORT" serve "$B" --port "${URL##*:}"
+says "cannot listen"
+kill -INT "$SERVER"
+stopped
+cp -r "$B" damaged
+printf x >>damaged/weights.safetensors
+expect 4 "$COHORT" serve damaged --port 0
+says "damaged/weights.safetensors"
+
+# A repository: what is current is served, a broken version is not, and no request is lost.
+expect 0 "$COHORT" publish "$B" --repo "$WORK/repo"
+serve --repo "$WORK/repo" --name film
+"$PYTHON" "$CHECK" load "$URL" loaded stop &
+LOAD=$!
+expect 0 "$COHORT" publish "$WORK/bundles/second" --repo "$WORK/repo"
+for ((i = 0; i < 300 * PATIENCE; i++)); do
+  ! grep -q "serving version 2" server.log || break
+  sleep 0.1
+done
+check body "$URL/v2/models/film/versions/2" 200
+cp -r "$WORK/repo/versions/000002" "$WORK/repo/versions/000009"
+printf x >>"$WORK/repo/versions/000009/golden.jsonl"
+ln -s versions/000009 link && mv -T link "$WORK/repo/current"
+for ((i = 0; i < 300 * PATIENCE; i++)); do
+  ! grep -q "the version before is kept" server.log || break
+  sleep 0.1
+done
+check body "$URL/v2/models/film/versions/2/ready" 200
+check metrics "$URL" 'cohort_reloads_total{outcome="done"} 1' 'cohort_reloads_total{outcome="refused"} 1'
+sleep 1
+touch stop
+wait "$LOAD" || die "the load's clients failed"
+cp loaded "$LOG"
+says '"lost": 0'
+says '"versions": ["1", "2"]'
+kill -TERM "$SERVER"
+stopped
+echo "serve passed"

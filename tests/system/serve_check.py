@@ -1,0 +1,199 @@
+"""Asks a server of `cohort serve` as others would.
+
+  serve_check.py triton URL NAME BUNDLE ANSWERS   tritonclient, binary and JSON, against ANSWERS of
+                                                  cohort score to the rows of golden.jsonl
+  serve_check.py hostile URL                      what is malformed, huge or slow gets an error
+  serve_check.py load URL REPORT STOP             rows until the file STOP is there, or no connection
+                                                  is taken; writes how many were answered, and lost
+  serve_check.py metrics URL LINE...              each line is in /metrics
+  serve_check.py body URL STATUS                  of GET URL, printed
+"""
+import http.client
+import json
+import pathlib
+import random
+import socket
+import sys
+import threading
+import urllib.parse
+
+
+def parts(url):
+    at = urllib.parse.urlsplit(url)
+    return at.hostname, at.port
+
+
+def ask(url, path, body=None, headers=None, timeout=60):
+    connection = http.client.HTTPConnection(*parts(url), timeout=timeout)
+    connection.request("GET" if body is None else "POST", path, body, headers or {})
+    reply = connection.getresponse()
+    data = reply.read()
+    connection.close()
+    return reply.status, data
+
+
+def triton(url, name, bundle, answers):
+    import numpy as np
+    import tritonclient.http as client
+    server = client.InferenceServerClient("%s:%d" % parts(url))
+    assert server.is_server_live() and server.is_server_ready() and server.is_model_ready(name)
+    told = server.get_model_metadata(name)
+    rows = [json.loads(line)["raw"]
+            for line in pathlib.Path(bundle, "golden.jsonl").read_text().splitlines()]
+    wanted = [json.loads(line) for line in pathlib.Path(answers).read_text().splitlines()]
+    assert len(rows) == len(wanted)
+    for binary in (True, False):
+        inputs = []
+        for column in told["inputs"]:
+            values = [row[column["name"]] for row in rows]
+            if column["datatype"] == "FP32":
+                array = np.array([float(v) for v in values], np.float32)
+            else:
+                array = np.array([str(v) for v in values], object)
+            inputs.append(client.InferInput(column["name"], list(array.shape), column["datatype"]))
+            inputs[-1].set_data_from_numpy(array, binary_data=binary)
+        outputs = [client.InferRequestedOutput(o["name"], binary_data=binary)
+                   for o in told["outputs"]]
+        reply = server.infer(name, inputs, outputs=outputs, request_id="r1")
+        assert reply.get_response()["id"] == "r1"
+        for output in told["outputs"]:
+            got = reply.as_numpy(output["name"])
+            expected = [w[output["name"]] for w in wanted]
+            if output["datatype"] == "BYTES":
+                assert [v.decode() if isinstance(v, bytes) else v for v in got] == expected
+            else:
+                expected = np.array(expected).reshape(got.shape)
+                assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), output
+    alone = None
+    if len(told["inputs"]) == 1:
+        alone = server.infer(name, [slice_of(client, np, told, rows[0])])
+    assert alone is None or alone.as_numpy(told["outputs"][0]["name"]).shape[0] == 1
+    print(len(rows), "rows agree")
+
+
+def slice_of(client, np, told, row):
+    column = told["inputs"][0]
+    array = np.array([str(row[column["name"]])], object)
+    one = client.InferInput(column["name"], [1], "BYTES")
+    one.set_data_from_numpy(array)
+    return one
+
+
+def raw(url, data, timeout=60):
+    with socket.create_connection(parts(url), timeout=timeout) as s:
+        try:
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # refused while it was sent
+        reply = b""
+        try:
+            while piece := s.recv(65536):
+                reply += piece
+        except ConnectionResetError:
+            pass
+        return reply
+
+
+def hostile(url):
+    def alive():
+        return ask(url, "/v2/health/live")[0] == 200
+    deep = b'{"rows":' + b"[" * 200000 + b"]" * 200000 + b"}"
+    wide = json.dumps({"rows": [{}] * 70000}).encode()
+    cases = [(deep, 400), (wide, 400), (b"{", 400), (b'{"rows":[1e999]}', 400), (b"\xff" * 1000, 400),
+             (b"[]", 400), (b'{"rows":[[[]]]}', 400), (b" " * (3 << 20), 413)]
+    for body, status in cases:
+        got = ask(url, "/v1/score", body)
+        assert got[0] == status, (body[:40], got[0], got[1][:200])
+        assert "error" in json.loads(got[1]), got
+        assert alive()
+    for data, status in ((b"GET / HTTP/1.1\nHost: a\n\n\r\n\r\n", b"400"), (b"a" * 100000, b"431"),
+                         (b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
+                         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", b"414"),
+                         (b"TRACE / HTTP/1.1\r\n\r\n", b"405"), (b"\x16\x03\x01\x02\0\r\n\r\n", b"400")):
+        reply = raw(url, data)
+        assert reply.startswith(b"HTTP/1.1 " + status), (data[:40], reply[:80])
+    # Connections that say little and stay: others are served.
+    slow = [socket.create_connection(parts(url)) for _ in range(60)]
+    for s in slow:
+        s.sendall(b"POST /v1/score HTTP/1.1\r\nContent-Length: 50\r\n\r\n{")
+    assert alive()
+    for s in slow:
+        s.close()
+    random.seed(1)
+    good = (b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n"
+            b'{"rows":[{"text":"good"}]}')
+    for _ in range(300):
+        data = bytearray(good)
+        for _ in range(random.randint(1, 6)):
+            data[random.randrange(len(data))] = random.randrange(256)
+        raw(url, bytes(data[:random.randint(1, len(data))]))
+    assert alive()
+
+
+def load(url, report, stop):
+    counts = {"answered": 0, "refused": 0, "lost": 0}
+    lock = threading.Lock()
+    versions = set()
+
+    def taken():
+        try:
+            socket.create_connection(parts(url)).close()
+            return True
+        except OSError:
+            return False
+
+    def client():
+        connection = None
+        while not pathlib.Path(stop).exists():
+            fresh = connection is None
+            try:
+                if fresh:
+                    connection = http.client.HTTPConnection(*parts(url), timeout=60)
+                    connection.connect()
+            except OSError:
+                return  # no connection is taken any more
+            kind = "lost"
+            try:
+                connection.request("POST", "/v1/score", b'{"row":{"text":"a fine film"}}')
+                reply = connection.getresponse()
+                body = json.loads(reply.read())
+                kind = "answered" if reply.status == 200 else "refused"
+                if reply.status == 200:
+                    versions.add(body["model"]["version"])
+                if reply.will_close:
+                    connection.close()
+                    connection = None
+            except (OSError, http.client.HTTPException):
+                # Only the kernel had taken it when the server closed its door: as if it had not.
+                if fresh and not taken():
+                    return
+                connection = None
+            with lock:
+                counts[kind] += 1
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    counts["versions"] = sorted(versions)
+    pathlib.Path(report).write_text(json.dumps(counts) + "\n")
+
+
+def metrics(url, *lines):
+    text = ask(url, "/metrics")[1].decode().splitlines()
+    for line in lines:
+        assert any(t.startswith(line) for t in text), (line, text)
+
+
+def body(url, status):
+    at = urllib.parse.urlsplit(url)
+    got = ask(url, at.path or "/")
+    sys.stdout.write(got[1].decode())
+    assert got[0] == int(status), got[0]
+
+
+if __name__ == "__main__":
+    {"triton": triton, "hostile": hostile, "load": load, "metrics": metrics,
+     "body": body}[sys.argv[1]](*sys.argv[2:])
