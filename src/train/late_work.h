@@ -1,5 +1,5 @@
-// Work on records of a run (metrics, ledger, event files) that the storage may refuse for a while. The
-// run goes on meanwhile: a warning tells it, and the work is tried again from time to time.
+// Work on records of a run (metrics, ledger, event files) that the storage may refuse for a while.
+// The run goes on meanwhile: a warning tells it, and the work is tried again from time to time.
 #pragma once
 #include <functional>
 

@@ -106,7 +106,8 @@ void MetricsLog::write_owed() {
   owed_.clear();
 }
 
-// A handle may stay broken when the storage is back. What an error let through is not written again.
+// A handle may stay broken when the storage is back. What is there in spite of an error is not
+// written again.
 void MetricsLog::open_again() {
   if (ours_ && !ours_()) owed_.clear();
   const std::string text = files_.exists(path_) ? files_.read(path_) : "";

@@ -32,8 +32,8 @@ std::string to_line(const EvalLine& line);
 class MetricsLog {
  public:
   // Appends. What an earlier attempt left behind `last_step` (its steps are done again) and a line
-  // cut short by a crash are removed first; -1 keeps nothing. Lines that cannot be written are kept and
-  // written later, unless the file is `ours` no more, which is asked then.
+  // cut short by a crash are removed first; -1 keeps nothing. Lines that cannot be written are kept
+  // and written later, unless the file is `ours` no more, which is asked then.
   MetricsLog(Files& files, const std::string& path, i64 last_step,
              std::function<bool()> ours = {});
   void add(const TrainLine& line);

@@ -13,8 +13,8 @@ u32 crc32c(const void* data, std::size_t bytes);   // Castagnoli, RFC 3720
 
 class EventFile {
  public:
-  // Creates <folder>/events.out.tfevents.<seconds>.<host>.<attempt>. `time`: seconds since 1970. After an
-  // error of the storage what follows, and what could not be written, goes to another one, later.
+  // Creates <folder>/events.out.tfevents.<seconds>.<host>.<attempt>. `time`: seconds since 1970.
+  // After an error of the storage the rest goes to another one, later.
   EventFile(Files& files, const std::string& folder, i64 attempt, double time);
   void scalar(const std::string& tag, double value, i64 step, double time);
   void finish();   // what could not be written, or Error
