@@ -76,10 +76,11 @@ installed by other means, set COHORT_SKIP_PACKAGES=1"
   install_optional
 }
 
+# install_optional [LIST]: of its packages, those that there are here.
 install_optional() {
   [ "${COHORT_SKIP_PACKAGES:-0}" != 1 ] && is_debian || return 0
   local name wanted=
-  for name in $(missing_packages launch/packages/debian-optional.txt); do
+  for name in $(missing_packages "${1:-launch/packages/debian-optional.txt}"); do
     if apt-cache show "$name" 2>/dev/null | grep -q .; then wanted="$wanted $name"; fi
   done
   [ -n "$wanted" ] || return 0
