@@ -95,14 +95,15 @@ class Follower {
       good_ = false;
       server_.replace(load(options_, place));
       good_ = true;
+      told_.clear();
       server_.count_reload(true);
       log::info("serving version {} from {}", place.version, place.folder);
     } catch (const std::exception& e) {
-      if (good_ || looks_ == 0) {
-        log::error("the version before is kept: {}", e.what());
-        server_.count_reload(false);
-      }
       good_ = false;
+      if (told_ == e.what()) return;
+      told_ = e.what();
+      log::error("the version before is kept: {}", told_);
+      server_.count_reload(false);
     }
   }
 
@@ -112,6 +113,7 @@ class Follower {
   Server& server_;
   bool good_ = true;
   int looks_ = 0;
+  std::string told_;                     // why not, once
 };
 
 ServerOptions server_options(const ServeOptions& o) {
