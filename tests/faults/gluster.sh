@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A shared file system that dies under a job of two hosts: GlusterFS, its server on a third host,
-# the run folder on a FUSE mount. The server is killed and comes back; its cable is pulled, for a while
-# and for good; writes fail or take a part. Nothing hangs, what went wrong is told with path and
-# error, no damaged checkpoint is taken, and the end has the weights of the undisturbed run.
+# the run folder on a FUSE mount. The server is killed and comes back; its cable is pulled, for a
+# while and for good; writes fail or take a part; a mount does not answer. What went wrong is told
+# with path and error, no damaged checkpoint is taken, and the end has the weights of the
+# undisturbed run.
 LOCAL=$2/cluster/local
 skip() {
   echo "Skipped: $*"
