@@ -75,25 +75,31 @@ void open_file(const std::string& path) {
   s.file->flush_on(spdlog::level::warn);
 }
 
+// The file comes last and is written without the lock: its storage may hang, and what is said then is
+// to be seen.
 void write(Level level, const std::string& text) {
   Sinks& s = sinks();
-  const std::lock_guard lock(s.mutex);
+  std::unique_lock lock(s.mutex);
   if (level < s.least) return;
   static const char* names[] = {"debug", "info", "warning", "error"};
   const std::string line =
       fmt::format("{} {}{}: {}", utc_now(), names[static_cast<int>(level)], s.who, text);
   const spdlog::level::level_enum to = to_spdlog(level);
-  if (s.file) s.file->log(to, "{}", line);
-  if (s.rank != 0 && level < Level::warning) return;
   // On a terminal the line may hold a progress bar: it is written over.
-  s.screen->log(to, "{}", stderr_is_terminal() ? "\r\033[K" + text : line);
+  if (s.rank == 0 || level >= Level::warning)
+    s.screen->log(to, "{}", stderr_is_terminal() ? "\r\033[K" + text : line);
+  const std::shared_ptr<spdlog::logger> file = s.file;
+  lock.unlock();
+  if (file) file->log(to, "{}", line);
 }
 
 void flush() {
   Sinks& s = sinks();
-  const std::lock_guard lock(s.mutex);
+  std::unique_lock lock(s.mutex);
   s.screen->flush();
-  if (s.file) s.file->flush();
+  const std::shared_ptr<spdlog::logger> file = s.file;
+  lock.unlock();
+  if (file) file->flush();
 }
 
 }  // namespace cohort::log

@@ -24,7 +24,12 @@ constexpr double kSayAgain = 600;           // seconds until the same blame is r
 constexpr std::size_t kEchoBytes = 256 << 10;
 const std::string kResume = "; this rank ends too: start the job again with --resume";
 
+// Where the log's storage hangs, too, the process ends all the same.
 void end_process(const std::string& text, bool told) {
+  std::thread([] {
+    ::sleep(kAbortSeconds);
+    ::_exit(static_cast<int>(Exit::lost));
+  }).detach();
   told ? log::info("{}", text) : log::error("{}", text);   // told: by the rank that found it
   log::flush();
   ::_exit(static_cast<int>(Exit::lost));
