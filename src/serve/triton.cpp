@@ -41,13 +41,19 @@ std::string type_of(const json& tensor) {
   return found->second;
 }
 
+// A number, also where it stands as text; -1 for a symbol such as "T".
+std::string extent_of(const json& extent) {
+  const std::string text = extent.is_string() ? extent.get<std::string>() : extent.dump();
+  return parse_i64(text) ? text : "-1";
+}
+
 // Without the rows, which Triton adds. A vector of one number a row has no dimension left, which
 // Triton does not take: it is sent as [1] and reshaped.
 std::string dims_of(const json& tensor) {
   std::vector<std::string> dims;
   const json& shape = tensor.at("shape");
   for (std::size_t k = 1; k < shape.size(); ++k)
-    dims.push_back(shape[k].is_string() ? "-1" : shape[k].dump());
+    dims.push_back(extent_of(shape[k]));
   if (dims.empty()) return "  dims: [ 1 ]\n  reshape { shape: [ ] }\n";
   return "  dims: [ " + join(dims, ", ") + " ]\n";
 }

@@ -77,7 +77,7 @@ says "damaged/golden.jsonl"
 # Killed at any time, every other one beside a second publisher, while a reader looks.
 kills() {
   local steps step i victim beside through=0 reader
-  steps=$(ls "$RUNS/many/checkpoints" | sed 's/^step-0*//')
+  steps=$(ls "$RUNS/many/checkpoints" | sed -nE 's/^step-0*([0-9]+)$/\1/p')
   for step in $steps; do
     expect 0 "$COHORT" export "$RUNS/many" --checkpoint "$step" --to "$BUNDLES/step-$step"
   done

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "base/text.h"
 #include "serve/bundle_files.h"
 #include "unit/serve/tiny.h"
 #include "unit/train/memory_files.h"
