@@ -32,7 +32,7 @@ std::string refusal(const std::function<void()>& work) {
 
 std::vector<std::string> actions(Files& files) {
   std::vector<std::string> found;
-  for (const std::string& line : split(files.read("repo/history.jsonl"), '\n')) {
+  for (const std::string& line : split(files.read("disk/repo/history.jsonl"), '\n')) {
     if (line.empty()) continue;
     const auto json = nlohmann::json::parse(line);
     found.push_back(json.at("action").get<std::string>() + " " + json.at("version").dump());
@@ -52,7 +52,7 @@ class RepositoryTest : public testing::Test {
   }
   static Tiny* tiny_;
   MemoryFiles files;
-  Repository repository{files, "repo/"};
+  Repository repository{files, "disk/repo/"};
 };
 Tiny* RepositoryTest::tiny_ = nullptr;
 
@@ -64,11 +64,11 @@ TEST_F(RepositoryTest, PublishesNumberedVersionsAndPromotes) {
   const Published first = publish(1);
   EXPECT_EQ(first.version, 1);
   EXPECT_TRUE(first.promoted);
-  EXPECT_EQ(repository.current(), "repo/versions/000001");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000001");
   EXPECT_EQ(Bundle::open(files, repository.current())->digest(), first.digest);
-  EXPECT_EQ(Bundle::open(files, "repo/current")->digest(), first.digest);
+  EXPECT_EQ(Bundle::open(files, "disk/repo/current")->digest(), first.digest);
   EXPECT_EQ(publish(2).version, 2);
-  EXPECT_EQ(files.read_link("repo/current"), "versions/000002");
+  EXPECT_EQ(files.read_link("disk/repo/current"), "versions/000002");
   const auto all = repository.list();
   ASSERT_EQ(all.size(), 2u);
   EXPECT_TRUE(all[0].previous && !all[0].current && all[1].current);
@@ -86,14 +86,14 @@ TEST_F(RepositoryTest, AWorseOneIsKeptAndNotPromoted) {
   const Published refused = publish(2, options);
   EXPECT_FALSE(refused.promoted);
   EXPECT_THAT(refused.reason, HasSubstr("auc 0.799 is worse than current's 0.8 by 0.001"));
-  EXPECT_EQ(repository.current(), "repo/versions/000001");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000001");
   options.max_worse = 0.01;
   EXPECT_TRUE(publish(3, options).promoted);
   options.metric = "log_loss";   // smaller is better
   EXPECT_FALSE(publish(4, options).promoted);
   options.max_worse = 1;
   EXPECT_TRUE(publish(4, options).promoted);   // there already: no new number
-  EXPECT_EQ(repository.current(), "repo/versions/000004");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000004");
   EXPECT_EQ(repository.list().size(), 4u);
 }
 
@@ -106,7 +106,7 @@ TEST_F(RepositoryTest, OnlyComparesOnTheSameData) {
   publish(1, options);
   EXPECT_THAT(publish(2, options).reason, HasSubstr("auc of data \"other\", current's of \"d\""));
   EXPECT_THAT(publish(3, options).reason, HasSubstr("auc is nan"));
-  EXPECT_EQ(repository.current(), "repo/versions/000001");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000001");
   options.metric = "accuracy";
   EXPECT_THAT(refusal([&] { publish(2, options); }), HasSubstr("expected one of: auc, log_loss"));
   options.metric = "";
@@ -121,7 +121,7 @@ TEST_F(RepositoryTest, RollsBackAsFarAsThereIsSomething) {
   }
   EXPECT_EQ(repository.rollback(), 2);
   EXPECT_EQ(repository.rollback(), 1);
-  EXPECT_EQ(repository.current(), "repo/versions/000001");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000001");
   EXPECT_THAT(refusal([&] { repository.rollback(); }), HasSubstr("no version was current before 1"));
   EXPECT_TRUE(publish(3).promoted);
   EXPECT_EQ(repository.rollback(), 1);
@@ -132,9 +132,9 @@ TEST_F(RepositoryTest, DoesNotRollBackToADamagedVersion) {
     export_one(k, 0.5);
     publish(k);
   }
-  files.flip("repo/versions/000001/golden.jsonl", 5);
+  files.flip("disk/repo/versions/000001/golden.jsonl", 5);
   EXPECT_THAT(refusal([&] { repository.rollback(); }), HasSubstr("000001/golden.jsonl"));
-  EXPECT_EQ(repository.current(), "repo/versions/000002");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000002");
 }
 
 TEST_F(RepositoryTest, PruneKeepsCurrentAndTheOneBefore) {
@@ -144,7 +144,7 @@ TEST_F(RepositoryTest, PruneKeepsCurrentAndTheOneBefore) {
     export_one(k, k == 3 ? 0.9 : k < 3 ? 0.5 : 0.1);
     publish(k, strict);   // 4, 5, 6 are refused
   }
-  EXPECT_EQ(repository.current(), "repo/versions/000003");
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000003");
   EXPECT_THAT(repository.prune(1), testing::ElementsAre(1, 4, 5));
   std::vector<i64> left;
   for (const ServedVersion& v : repository.list()) left.push_back(v.number);
@@ -166,7 +166,7 @@ TEST_F(RepositoryTest, NothingDamagedGetsIn) {
 
 // What must hold at any time: current is a complete bundle, and so is every version.
 void expect_whole(MemoryFiles& files, const std::string& where) {
-  const Repository repository(files, "repo");
+  const Repository repository(files, "disk/repo");
   std::string current;
   ASSERT_NO_THROW(current = repository.current()) << where;
   if (!current.empty()) {
@@ -174,7 +174,7 @@ void expect_whole(MemoryFiles& files, const std::string& where) {
   }
   for (const ServedVersion& v : repository.list())
     EXPECT_NO_THROW(
-        check_bundle_files(files, fmt::format("repo/versions/{:06}", v.number), {})) << where;
+        check_bundle_files(files, fmt::format("disk/repo/versions/{:06}", v.number), {})) << where;
 }
 
 // A second version is published, promoted, and the first of two old ones removed; then a rollback.
@@ -186,7 +186,7 @@ TEST_F(RepositoryTest, IsWholeWhereverTheProcessDies) {
     for (i64 at = 0;; ++at) {
       MemoryFiles disk;
       for (int k = 1; k <= 4; ++k) export_to(disk, *tiny_, k, 0.5);
-      Repository repo(disk, "repo");
+      Repository repo(disk, "disk/repo");
       for (int k = 1; k <= 3; ++k) repo.publish("out/b" + std::to_string(k), {});
       disk.make_durable();
       disk.arm(fault, at);
@@ -200,12 +200,12 @@ TEST_F(RepositoryTest, IsWholeWhereverTheProcessDies) {
       const std::string where = fmt::format("fault {} at {}", static_cast<int>(fault), at);
       expect_whole(disk, where);
       ASSERT_NE(repo.current(), "") << where;
-      advanced += repo.current() == "repo/versions/000004";
+      advanced += repo.current() == "disk/repo/versions/000004";
       const Published again = repo.publish("out/b4", {});   // goes on where it had stopped
       EXPECT_EQ(again.version, 4) << where;
-      EXPECT_EQ(repo.current(), "repo/versions/000004") << where;
+      EXPECT_EQ(repo.current(), "disk/repo/versions/000004") << where;
       expect_whole(disk, where);
-      for (const std::string& name : disk.list("repo/versions"))
+      for (const std::string& name : disk.list("disk/repo/versions"))
         EXPECT_EQ(name.find(".tmp"), std::string::npos) << where << " " << name;
       EXPECT_EQ(repo.rollback(), 3) << where;
       if (all) break;
@@ -225,12 +225,12 @@ TEST_F(RepositoryTest, TheFirstIsThereOrNotWhereverTheProcessDies) {
       disk.make_durable();
       disk.arm(fault, at);
       const bool done =
-          refusal([&] { Repository(disk, "repo").publish("out/b1", {}); }).empty();
+          refusal([&] { Repository(disk, "disk/repo").publish("out/b1", {}); }).empty();
       const bool all = disk.operations <= at;
       disk.reboot();
       const std::string where = fmt::format("fault {} at {}", static_cast<int>(fault), at);
-      if (disk.exists("repo")) expect_whole(disk, where);
-      const bool there = disk.exists("repo/current");
+      if (disk.exists("disk/repo")) expect_whole(disk, where);
+      const bool there = disk.exists("disk/repo/current");
       ++(there ? some : none);
       EXPECT_TRUE(there || !done) << where;
       if (all) break;
