@@ -9,7 +9,8 @@
 namespace cohort {
 
 bool is_long(Phase phase) {
-  return phase != Phase::rows && phase != Phase::compute && phase != Phase::device;
+  return phase != Phase::rows && phase != Phase::compute && phase != Phase::device &&
+         phase != Phase::records;
 }
 
 std::string describe(const Beat& beat) {
@@ -22,6 +23,7 @@ std::string describe(const Beat& beat) {
     case Phase::rows: text += "waiting for rows"; break;
     case Phase::compute: text += "computing"; break;
     case Phase::device: text += "waiting for its device"; break;
+    case Phase::records: text += "writing metrics"; break;
     case Phase::evaluation: text += "evaluating"; break;
     case Phase::checkpoint: text += "at a checkpoint"; break;
     case Phase::end: text += "ending"; break;

@@ -12,7 +12,7 @@ namespace cohort {
 
 // What the main thread is in. Only `rows` and `compute` are work whose seconds tell a slow rank:
 // `device` also holds what a GPU waits for others, the rest is uneven by design.
-enum class Phase : u8 { start, rows, compute, device, evaluation, checkpoint, end };
+enum class Phase : u8 { start, rows, compute, device, records, evaluation, checkpoint, end };
 
 // One look at a rank. Seconds of work and waiting are sums since the start.
 struct Beat {

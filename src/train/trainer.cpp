@@ -243,6 +243,7 @@ void Trainer::report(const StepResult& result, double waited, Progress& progress
   s.samples_per_s = static_cast<double>(batch * timed) / std::max(1e-9, s.total_seconds);
   progress.show(s, now);
   if (step % every != 0 && step != total) return;
+  enter(Phase::records);
   TrainLine line{run.attempt(), ranks.size(), step, s.epoch, result.loss, rate, result.grad_norm,
                  0, 0, 0, skipped_steps, rollbacks, unix_time()};
   line.samples_per_s =
