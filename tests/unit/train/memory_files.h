@@ -119,8 +119,10 @@ class MemoryFiles : public LinkedFiles {
   }
   std::string read_link(const std::string& path) override {
     check_alive();
-    auto [parent, name] = entry(path);
-    const auto found = parent->entries.find(name);
+    const std::size_t slash = path.find_last_of('/');
+    const auto parent = slash == std::string::npos ? root_ : find(path.substr(0, slash));
+    if (!parent) return "";
+    const auto found = parent->entries.find(path.substr(slash + 1));
     if (found == parent->entries.end()) return "";
     if (!found->second->link) fail(Exit::storage, "{}: no link", path);
     return found->second->data;
