@@ -196,7 +196,7 @@ start mpirun.sh hung train.step_timeout_s=10
 wait_for_step hung 20
 on h1 "kill -STOP \$(cat $VOLUME/h1.pid)"
 ends 5 "hung: the mount of rank 0"
-error_lines 1 'rank 0 \(host h1, .*(writing metrics|at a checkpoint)'
+error_lines 1 'rank 0 \(host h1, '
 on h1 "kill -CONT \$(cat $VOLUME/h1.pid)"
 [ -z "$(ranks)" ] || die "ranks are left"
 go_on hung
