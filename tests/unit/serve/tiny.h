@@ -1,6 +1,9 @@
 // Small models with bundles: a shard set, weights from the seed, and answers computed from the rows
 // that the set holds, by a plan of its own.
 #pragma once
+#include <unistd.h>
+
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -18,6 +21,7 @@
 namespace cohort {
 
 struct Tiny {
+  std::shared_ptr<void> remover;   // of the folder; the last to go
   std::string folder;                  // set/ and whatever a test writes
   std::shared_ptr<ShardSet> shards;
   ServedModel model;
@@ -95,7 +99,8 @@ struct Tiny {
 inline Tiny make_tiny(const std::string& name, const std::string& csv, const std::string& fields,
                       const std::string& model) {
   Tiny t;
-  t.folder = testing::TempDir() + "serve_" + name;
+  t.folder = fmt::format("{}serve_{}_{}", testing::TempDir(), name, ::getpid());   // tests run at once
+  t.remover = {nullptr, [folder = t.folder](void*) { std::filesystem::remove_all(folder); }};
   real_files().remove(t.folder);
   real_files().make_folder(t.folder);
   for (const char* split : {"train", "test"}) std::ofstream(t.folder + "/" + split + ".csv") << csv;
