@@ -93,8 +93,6 @@ std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder&
   return command;
 }
 
-std::string last_error(const std::string& log) { return last_message(log, "error"); }
-
 SweepRunner::SweepRunner(SweepSpec spec, SweepFolder folder)
     : spec_(std::move(spec)), folder_(std::move(folder)) {
   sigemptyset(&signals_);
@@ -192,7 +190,8 @@ void SweepRunner::note_end(const Running& trial, int status) {
   end.stopped_early = trial.stopped_early && end.exit_code == static_cast<int>(Exit::stopped);
   if (end.exit_code != 0 && real_files().exists(folder_.log(trial.point))) {
     const std::string log = real_files().read(folder_.log(trial.point));
-    end.error = last_error(log.substr(std::min(log.size(), static_cast<std::size_t>(trial.log_from))));
+    const std::size_t from = std::min(log.size(), static_cast<std::size_t>(trial.log_from));
+    end.error = last_message(log.substr(from), "error");
   }
   write_end(real_files(), folder_.end(trial.point), end);
   const TrialResult result = read_trial(real_files(), spec_, folder_, trial.point);

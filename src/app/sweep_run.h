@@ -22,8 +22,6 @@ std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder&
 // The GPUs of the slot-th trial of those that run at a time, as CUDA_VISIBLE_DEVICES wants them, out
 // of `shown` (that variable's value; empty: numbered from 0). Exit::usage where there are too few.
 std::string gpus_of_slot(const std::string& shown, i64 slot, i64 ranks);
-// The message of the last error line in what a trial wrote; empty where there is none.
-std::string last_error(const std::string& log);
 
 // SIGTERM, SIGINT and SIGUSR1 stop the trials with checkpoints; a second one ends this process at
 // once, and the trials with it.

@@ -1,22 +1,15 @@
 #include "serve/engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 
+#include "base/env.h"
 #include "base/error.h"
 
 namespace cohort {
 namespace {
 
 std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
-
-int usable_cores() {
-  cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return 1;
-  return std::max(1, CPU_COUNT(&mask));
-}
 
 std::vector<i64> capacities_up_to(i64 rows) {
   std::vector<i64> all;

@@ -89,13 +89,6 @@ ends() {  # ends STATUSES WHAT
   [[ " $1 " == *" $status "* ]] || die "exit $status instead of $1: $2"
   echo "$2: exit $status, $((SECONDS - began)) s"
 }
-equal() {
-  local step
-  step=step-$(last_step whole)
-  [ "step-$(last_step "$1")" = "$step" ] || die "$1 did not end at $step"
-  same_tensors "$RUNS/whole/checkpoints/$step" "$RUNS/$1/checkpoints/$step"
-  same "$RUNS/whole/ledger.jsonl" "$RUNS/$1/ledger.jsonl"
-}
 
 shard behavior
 "$LOCAL/hosts" up 3 || die "no hosts"
@@ -124,7 +117,7 @@ go_on() {
   start mpirun.sh "$1" --resume
   ends 0 "$1: resumed"
   says "resumed from"
-  equal "$1"
+  ends_as_whole "$1"
 }
 told() {  # told PATTERN: waits until it is
   local i
@@ -146,7 +139,7 @@ serve
 ends 0 "killed: the server, for 10 s"
 says "$LOST"
 says "runs/killed/checkpoints/step-"
-equal killed
+ends_as_whole killed
 [ "$(losses killed)" = "$(losses whole)" ] || die "lines of metrics are lost"
 whole_so_far killed
 
@@ -157,7 +150,7 @@ wait_for_step stalled 20
 sleep 2
 "$LOCAL/hosts" join h3
 ends 0 "stalled: the server's cable, pulled for 2 s"
-equal stalled
+ends_as_whole stalled
 
 start mpirun.sh cut
 wait_for_step cut 20
@@ -176,7 +169,7 @@ told 'Exit [45] .*: again in'
 "$LOCAL/hosts" join h3
 ends 0 "supervised: the server's cable, pulled until the job has failed"
 says "resumed from"
-equal supervised
+ends_as_whole supervised
 whole_so_far supervised
 
 # Writes that fail, and that take a part at a time.
@@ -188,7 +181,7 @@ told 'checkpoint not written: .*write of [0-9]+ bytes'
 kill_server
 serve
 ends 0 "errors: of writes, at random"
-equal errors
+ends_as_whole errors
 whole_so_far errors
 
 # A mount that does not answer at all, not even with an error.

@@ -80,6 +80,15 @@ same_tensors() {
   done
 }
 
+# ends_as_whole RUN: at the step of the run `whole`, with its tensors and its ledger.
+ends_as_whole() {
+  local step
+  step=step-$(last_step whole)
+  [ "step-$(last_step "$1")" = "$step" ] || die "$1 did not end at $step"
+  same_tensors "$RUNS/whole/checkpoints/$step" "$RUNS/$1/checkpoints/$step"
+  same "$RUNS/whole/ledger.jsonl" "$RUNS/$1/ledger.jsonl"
+}
+
 # shard NAME...: demo data, and a shard set of each.
 shard() {
   local name

@@ -90,9 +90,10 @@ TEST(SweepRun, GpusAreDividedAmongSlots) {
 }
 
 TEST(SweepRun, LastErrorOfALog) {
-  EXPECT_EQ(last_error("2026-01-02T03:04:05.678Z info: fine\n"), "");
-  EXPECT_EQ(last_error("2026-01-02T03:04:05.678Z error: a.yaml:1:2: one\n"
-                       "2026-01-02T03:04:05.678Z error rank 1 host-a: two: three\nmpirun: noise\n"),
+  EXPECT_EQ(last_message("2026-01-02T03:04:05.678Z info: fine\n", "error"), "");
+  EXPECT_EQ(last_message("2026-01-02T03:04:05.678Z error: a.yaml:1:2: one\n"
+                         "2026-01-02T03:04:05.678Z error rank 1 host-a: two: three\nmpirun: noise\n",
+                         "error"),
             "two: three");
 }
 
