@@ -173,6 +173,9 @@ std::unique_ptr<Device> make_null_device();
 struct CpuOptions {
   int threads = 1;
   std::string isa = "auto";      // auto, baseline, avx2, avx512
+  // Parameters are never written after the first kernel ran: what is made of them is kept. With one
+  // thread, kernels of several plans may run at a time, each plan in one thread.
+  bool frozen = false;
 };
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options);
 std::string best_cpu_isa();

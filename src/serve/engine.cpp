@@ -39,6 +39,7 @@ void take(Batch& batch, const std::vector<Input>& inputs, const std::vector<Batc
 std::shared_ptr<Device> make_serving_device(int threads) {
   CpuOptions options;
   options.threads = threads > 0 ? threads : usable_cores();
+  options.frozen = true;
   return make_cpu_device(options);
 }
 

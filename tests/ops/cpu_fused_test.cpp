@@ -46,8 +46,11 @@ class CpuFused : public testing::TestWithParam<OpCase> {};
 TEST_P(CpuFused, AgreesWithTheReference) {
   for (const std::string isa : {"baseline", "auto"}) {
     for (const int threads : {1, 2, 5}) {
-      const auto device = make_cpu_device({threads, isa});
-      EXPECT_EQ(compare(*device, GetParam(), 2e-5), "") << isa << ", threads " << threads;
+      for (const bool frozen : {false, true}) {
+        const auto device = make_cpu_device({threads, isa, frozen});
+        EXPECT_EQ(compare(*device, GetParam(), 2e-5), "")
+            << isa << ", threads " << threads << ", frozen " << frozen;
+      }
     }
   }
 }

@@ -21,8 +21,11 @@ class CpuOp : public testing::TestWithParam<OpCase> {};
 TEST_P(CpuOp, AgreesWithTheReference) {
   for (const std::string& isa : offered_isas()) {
     for (const int threads : {1, 2, 3}) {
-      const auto device = make_cpu_device({threads, isa});
-      EXPECT_EQ(compare(*device, GetParam(), 2e-5), "") << isa << ", threads " << threads;
+      for (const bool frozen : {false, true}) {
+        const auto device = make_cpu_device({threads, isa, frozen});
+        EXPECT_EQ(compare(*device, GetParam(), 2e-5), "")
+            << isa << ", threads " << threads << ", frozen " << frozen;
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
-// conv1d with its max over time fused. Forward: one GEMM per tap over several rows at once (places
-// that cross a row's end are computed and ignored), then the maximum, then bias and activation, all
-// of which keep order. Backward: each (row, filter) has one place, so one window of the input and
+// conv1d with its max over time fused. Forward: one GEMM per row over its valid places, whose windows
+// lie in the input as they are, then the maximum, then bias and activation, all of which keep order.
+// Backward: each (row, filter) has one place, so one window of the input and
 // one of the weight are added; dense gradients of the places are never formed.
 #include "device/cpu/conv_impl.h"
 
@@ -20,14 +20,14 @@ struct TextConv {
     out.shrink += taps - 1;
     return std::min<i64>(valid_steps(out, c.lengths[0].as<i32>()[r]), all);
   }
-  i64 chunk() const { return std::clamp<i64>(512 / steps, 1, 64); }   // rows of one GEMM
-  i64 map_size() const { return padded(chunk() * steps * filters); }
+  i64 wide() const { return padded(filters); }
+  i64 map_size() const { return steps * wide(); }
+  i64 pack_size() const { return wide() * window(); }
   i64 part_size() const {
     return map_size() + padded(filters * window()) + 2 * padded(filters);
   }
-  float* part(i64 shard) const {
-    return reinterpret_cast<float*>(c.scratch.data) + shard * part_size();
-  }
+  float* pack() const { return reinterpret_cast<float*>(c.scratch.data); }   // of all shards
+  float* part(i64 shard) const { return pack() + pack_size() + shard * part_size(); }
 };
 
 TextConv text_conv(const Call& c, const Conv1d& op) {
@@ -42,6 +42,7 @@ void short_row(const TextConv& t, i64 r, float* map) {
         .lda = k, .b = real(t.c.param[0]), .ldb = t.window(), .c = map, .ldc = t.filters});
 }
 
+// `map`: what short_row() or the product gave; then room for wide() maxima and their places.
 void pool_places(Context& x, const TextConv& t, i64 r, float* map) {
   float* out = real(t.c.out[0]) + r * t.filters;
   i32* saved = reinterpret_cast<i32*>(t.c.saved.data) + r * t.filters;
@@ -51,8 +52,11 @@ void pool_places(Context& x, const TextConv& t, i64 r, float* map) {
     std::fill_n(saved, t.filters, -1);
     return;
   }
-  if (t.end(r) < t.taps) short_row(t, r, map);
-  x.kernels.max_rows(map, places, t.filters, out, saved);
+  float* best = map + t.map_size();
+  i32* place = reinterpret_cast<i32*>(best + t.wide());
+  x.kernels.max_rows(map, places, t.wide(), best, place);
+  std::copy_n(best, t.filters, out);
+  std::copy_n(place, t.filters, saved);
   x.kernels.add_bias(out, real(t.c.param[1]), 1, t.filters);
   activate(x, t.activation, out, t.filters);
 }
@@ -81,23 +85,24 @@ void row_backward(Context& x, const TextConv& t, i64 r, float* part) {
 Needs text_needs(const Call& c, const Conv1d& op, i64 threads) {
   const TextConv t = text_conv(c, op);
   Needs needs;
-  needs.scratch = 4 * threads * t.part_size();
+  needs.scratch = 4 * (t.pack_size() + threads * t.part_size());
   needs.saved = 4 * c.in[0].shape[0] * t.filters;
   return needs;
 }
 
 void text_forward(Context& x, const Call& c, const Conv1d& op) {
   const TextConv t = text_conv(c, op);
+  const float* weight = x.packs ? x.packs->of(real(c.param[0]), t.filters, t.window()) : t.pack();
+  if (!x.packs) pack_transposed(real(c.param[0]), t.filters, t.window(), t.pack());
   sharded(x, valid_rows(c), [&](int shard, i64 first, i64 end) {
     float* map = t.part(shard);
-    for (i64 a = first; a < end; a += t.chunk()) {
-      const i64 rows = std::min(t.chunk(), end - a);
-      const float* in = real(c.in[0]) + a * t.steps * t.width;
-      for (i64 k = 0; k < t.taps; ++k)
-        gemm({.b_t = true, .m = rows * t.steps - t.taps + 1, .n = t.filters, .k = t.width,
-              .a = in + k * t.width, .lda = t.width, .b = real(c.param[0]) + k * t.width,
-              .ldb = t.window(), .beta = k == 0 ? 0.0f : 1.0f, .c = map, .ldc = t.filters});
-      for (i64 r = 0; r < rows; ++r) pool_places(x, t, a + r, map + r * t.steps * t.filters);
+    for (i64 r = first; r < end; ++r) {
+      if (t.end(r) < t.taps)
+        short_row(t, r, map);
+      else
+        x.kernels.gemm({t.places(r), t.wide(), t.window(), real(c.in[0]) + r * t.steps * t.width,
+                        t.width, weight, nullptr, false, map, t.wide()});
+      pool_places(x, t, r, map);
     }
   });
   zero_padding(c.out[0], valid_rows(c));

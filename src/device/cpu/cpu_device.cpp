@@ -70,7 +70,8 @@ class CpuDevice : public Device {
   explicit CpuDevice(const CpuOptions& options)
       : isa_(checked_isa(options.isa)),
         pool_(std::max(1, options.threads), start_thread),
-        context_{pool_, table_of(isa_), std::max(1, options.threads)} {}
+        context_{pool_, table_of(isa_), std::max(1, options.threads),
+                 options.frozen ? &packs_ : nullptr} {}
 
   std::string describe() const override {
     const dnnl_version_t* version = dnnl_version();
@@ -116,6 +117,7 @@ class CpuDevice : public Device {
  private:
   std::string isa_;
   ThreadPool pool_;
+  cpu::Packs packs_;
   cpu::Context context_;
   std::mutex mutex_;
   std::vector<Mapping> memory_;

@@ -5,6 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <mutex>
+#include <vector>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -13,12 +16,24 @@
 
 namespace cohort::cpu {
 
+// Weights as the packed product takes them, made when first asked for. Thread-safe.
+class Packs {
+ public:
+  const float* of(const float* weight, i64 n, i64 k);
+
+ private:
+  std::mutex mutex_;
+  std::map<const float*, std::vector<float>> packs_;
+};
+
 struct Context {
   ThreadPool& pool;
   const KernelTable& kernels;
   i64 threads;
+  Packs* packs = nullptr;   // null: parameters change
 };
 
+inline i64 padded(i64 n) { return (n + 15) / 16 * 16; }
 inline float* real(const View& view) { return view.as<float>(); }
 inline i64 last(const Shape& shape) { return shape.empty() ? 1 : shape.back(); }
 inline i64 row_size(const View& view) {
@@ -63,6 +78,8 @@ struct Gemm {
   i64 ldc = 0;
 };
 void gemm(const Gemm& g);
+// The transpose of `weight` [n, k], [k, padded(n)], in panels: see PackedGemm.
+void pack_transposed(const float* weight, i64 n, i64 k, float* to);
 
 void activate(const Context& x, Activation kind, float* data, i64 n);
 // d = dy * slope(y); d may be dy.
@@ -72,7 +89,6 @@ void activate_back(const Context& x, Activation kind, float* d, const float* dy,
 bool begin_gradient(const Call& c, std::size_t k);
 // Zeroes the rows of `view` from `valid` on.
 void zero_padding(const View& view, i64 valid);
-inline i64 padded(i64 n) { return (n + 15) / 16 * 16; }
 // d_param[k] += every shard's part: part s starts at first + s * stride.
 void reduce_parts(const Context& x, float* to, i64 n, const float* first, i64 stride);
 

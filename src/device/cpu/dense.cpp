@@ -18,8 +18,18 @@ void zero_invalid(const Call& c, float* data, i64 width, i64 first_row, i64 end_
 Needs needs(const Call& c, const Dense& op, i64) {
   Needs needs;
   const i64 features = last(c.in[0].shape), vectors = c.in[0].count() / std::max<i64>(features, 1);
-  needs.scratch = 4 * padded(vectors * op.units);
+  needs.scratch = 4 * vectors * padded(op.units);
   return needs;
+}
+
+// out [m, units] = in weight^T, the weight packed beforehand; `room` [m, padded(units)].
+void multiply_packed(const Context& x, const PackedGemm& product, i64 units, float* out,
+                     float* room) {
+  PackedGemm g = product;
+  g.c = g.n == units ? out : room;
+  x.kernels.gemm(g);
+  for (i64 v = 0; g.n != units && v < g.m; ++v)
+    std::copy_n(room + v * g.n, units, out + v * units);
 }
 
 void forward(Context& x, const Call& c, const Dense& op) {
@@ -28,16 +38,15 @@ void forward(Context& x, const Call& c, const Dense& op) {
   sharded(x, valid_rows(c), [&](int, i64 first, i64 end) {
     float* out = real(c.out[0]) + first * per_row * U;
     const i64 m = (end - first) * per_row;
-    gemm({.b_t = true,
-          .m = m,
-          .n = U,
-          .k = features,
-          .a = real(c.in[0]) + first * per_row * features,
-          .lda = features,
-          .b = real(c.param[0]),
-          .ldb = features,
-          .c = out,
-          .ldc = U});
+    const float* in = real(c.in[0]) + first * per_row * features;
+    if (x.packs)
+      multiply_packed(x, {m, padded(U), features, in, features,
+                          x.packs->of(real(c.param[0]), U, features), nullptr, false, nullptr,
+                          padded(U)},
+                      U, out, reinterpret_cast<float*>(c.scratch.data) + first * per_row * padded(U));
+    else
+      gemm({.b_t = true, .m = m, .n = U, .k = features, .a = in, .lda = features,
+            .b = real(c.param[0]), .ldb = features, .c = out, .ldc = U});
     if (op.bias) x.kernels.add_bias(out, real(c.param[1]), m, U);
     activate(x, op.activation, out, m * U);
     zero_invalid(c, real(c.out[0]), U, first, end);

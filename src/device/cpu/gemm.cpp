@@ -14,6 +14,26 @@ void gemm(const Gemm& g) {
                                            static_cast<int>(status)));
 }
 
+void pack_transposed(const float* weight, i64 n, i64 k, float* to) {
+  const i64 all = padded(n);
+  for (i64 panel = 0; panel < all; panel += packed_panel) {
+    const i64 width = std::min(packed_panel, all - panel), used = std::min(width, n - panel);
+    for (i64 row = 0; row < k; ++row, to += width) {
+      for (i64 j = 0; j < used; ++j) to[j] = weight[(panel + j) * k + row];
+      std::fill(to + used, to + width, 0.0f);
+    }
+  }
+}
+
+const float* Packs::of(const float* weight, i64 n, i64 k) {
+  const std::lock_guard lock(mutex_);
+  std::vector<float>& pack = packs_[weight];
+  if (pack.empty()) {
+    pack.resize(static_cast<std::size_t>(padded(n) * k));
+    pack_transposed(weight, n, k, pack.data());
+  }
+  return pack.data();
+}
 
 void activate(const Context& x, Activation kind, float* data, i64 n) {
   if (kind == Activation::relu) x.kernels.relu(data, n);

@@ -1,14 +1,15 @@
-// conv 3x3 + max pool 2x2 of one image, sixteen filters at a time, in registers: the four results
-// of a pool cell never reach memory. Included by kernels.cpp alone.
+// conv 3x3 + max pool 2x2 of one image, a register of filters at a time: the four results of a pool
+// cell never reach memory. Included by kernels.cpp alone.
 #pragma once
-#include "device/cpu/kernels/table.h"
+#include "device/cpu/kernels/vector.h"
 
 namespace cohort::COHORT_ISA {
 namespace {
 
-constexpr i64 lanes = 16;
+constexpr i64 lanes = native;   // wider, the nine weights of a channel would not stay in registers
 typedef float Wide __attribute__((vector_size(4 * lanes), aligned(4)));
 typedef i32 WideInt __attribute__((vector_size(4 * lanes), aligned(4)));
+typedef u8 WideByte __attribute__((vector_size(lanes), aligned(1)));
 
 inline void load(Wide& value, const float* from, i64 n) {
   value = Wide{};
@@ -44,8 +45,15 @@ void conv_pool_block(const cpu::ConvPool& s, i64 block) {
     }
     float* out = s.out + cell * s.filters + block;
     u8* choice = s.choice + cell * s.filters + block;
-    for (i64 f = 0; f < lanes && f < left; ++f) out[f] = best[f];
-    for (i64 f = 0; f < lanes && f < left; ++f) choice[f] = static_cast<u8>(from[f]);
+    const WideByte bytes = __builtin_convertvector(from, WideByte);
+    const auto n = static_cast<std::size_t>(left < lanes ? left : lanes);
+    if (n == lanes) {   // of a known size: one instruction
+      __builtin_memcpy(out, &best, sizeof best);
+      __builtin_memcpy(choice, &bytes, sizeof bytes);
+    } else {
+      __builtin_memcpy(out, &best, n * sizeof(float));
+      __builtin_memcpy(choice, &bytes, n);
+    }
   }
 }
 
