@@ -52,7 +52,6 @@ Experiment experiment_of(const LoadedCheckpoint& checkpoint, const ExportOptions
     log::info("trained with device.kind {}, precision {}; metrics and golden answers of the bundle "
               "are the CPU's, in float32", trained.kind, trained.precision);
   experiment.data.stage_dir.clear();
-  experiment.init.freeze.clear();
   return experiment;
 }
 

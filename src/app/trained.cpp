@@ -60,6 +60,10 @@ Trained load_trained(World& world, Experiment experiment, const LoadedCheckpoint
                                          std::vector<i64>(graph.params.size(), 0), false);
   HostTensors host = t.state->copy_to_host();
   restore(checkpoint, host.views, "optimizer/");
+  if (has_averages(checkpoint)) {
+    take_averages(checkpoint, host.views);
+    log::info("{}: the weights are their averages (optimizer.ema)", checkpoint.path);
+  }
   t.state->copy_from_host(host);
   t.step = checkpoint.state().at("step").get<i64>();
   return t;

@@ -30,6 +30,14 @@ struct DecideCall {
   Decision* decision = nullptr;
 };
 
+// Decay of the average of the weights at the step that is the `updates`-th applied one. It begins
+// small, so that the initial weights are soon forgotten: min(ema, (1 + t) / (10 + t)), as
+// tf.train.ExponentialMovingAverage has it where num_updates is given.
+COHORT_EVERYWHERE inline double average_decay(double ema, i64 updates) {
+  const double t = static_cast<double>(updates), early = (1 + t) / (10 + t);
+  return early < ema ? early : ema;
+}
+
 COHORT_EVERYWHERE inline void decide(const DecideCall& c) {
   constexpr i64 patience = 2000;   // Micikevicius et al. 2018, section 3.2
   Decision& d = *c.decision;

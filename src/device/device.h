@@ -77,11 +77,15 @@ struct OptimizerSegment {        // a range of the arenas, in elements
 };
 // One pass over the dense arenas, where decision->apply. g = decision->factor * grads. sgd: v = momentum v + g +
 // decay p; p -= lr v (torch.optim.SGD). adam/adamw as torch.optim.Adam(W), step = decision->updates.
+// Then, with an average, of all but running ranges: average = d average + (1 - d) params, with
+// d = average_decay(ema, decision->updates).
 struct DenseUpdate {
   OptimizerKind kind = OptimizerKind::adam;
   double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   std::vector<OptimizerSegment> segments;
   View params, grads, slot0, slot1;   // whole arenas, real [size]
+  View average;                  // the same, or null data: none is kept
+  double ema = 0;
   const Scalars* scalars = nullptr;
   const Decision* decision = nullptr;
 };

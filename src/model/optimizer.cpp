@@ -17,6 +17,9 @@ void bind(Binder& b, OptimizerConfig& c) {
   b.key("epsilon", c.epsilon, above(0), "Added to Adam's denominator.");
   b.key("weight_decay", c.weight_decay, at_least(0),
         "Decay of weights, not of biases and batch norm; an error with sparse embeddings.");
+  b.key("ema", c.ema, below_one(),
+        "Decay of a moving average of the weights, which evaluation, predict and export take for "
+        "them; smaller in the first steps; 0: none; an error with sparse embeddings.");
   b.key("clip_norm", c.clip_norm, at_least(0), "Largest global gradient norm; 0: no clipping.");
   b.key("warmup_steps", c.warmup_steps, at_least(0), "Steps of linear warm-up.");
   b.key("schedule", c.schedule, one_of({"constant", "cosine"}), "Shape after the warm-up.");
@@ -39,14 +42,18 @@ double learning_rate_at(const OptimizerConfig& config, i64 step, i64 total_steps
 }
 
 void check_optimizer(const OptimizerConfig& config, const Graph& graph) {
-  if (config.weight_decay == 0) return;
+  if (config.weight_decay == 0 && config.ema == 0) return;
   for (const Node& node : graph.nodes) {
     for (i64 p : node.params) {
       const Param& param = graph.params[static_cast<std::size_t>(p)];
-      if (param.sparse && !param.frozen)
-        fail(Exit::usage, "{}: layer '{}' is a sparse embedding: expected optimizer.weight_decay 0, "
-             "got {}; set sparse: false on the layer or remove the decay", node.place, node.name,
-             config.weight_decay);
+      if (!param.sparse || param.frozen) continue;
+      if (config.ema != 0)
+        fail(Exit::usage, "{}: layer '{}' is a sparse embedding: expected optimizer.ema 0, got {}; "
+             "set sparse: false on the layer or remove the average", node.place, node.name,
+             config.ema);
+      fail(Exit::usage, "{}: layer '{}' is a sparse embedding: expected optimizer.weight_decay 0, "
+           "got {}; set sparse: false on the layer or remove the decay", node.place, node.name,
+           config.weight_decay);
     }
   }
 }

@@ -14,6 +14,7 @@ struct OptimizerConfig {
   double momentum = 0;              // sgd
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;   // adam, adamw
   double weight_decay = 0;          // not on biases and batch norm
+  double ema = 0;                   // decay of the average of the weights; 0: none
   double clip_norm = 0;             // global gradient norm; 0: no clipping
   i64 warmup_steps = 0;
   std::string schedule = "constant";   // constant, cosine: the shape after the warm-up
@@ -26,8 +27,8 @@ void bind(Binder& b, OptimizerConfig& c);
 // after the warm-up to final_learning_rate * lr at step total_steps - 1.
 double learning_rate_at(const OptimizerConfig& config, i64 step, i64 total_steps);
 
-// Exit::usage where the rule cannot train this graph: weight decay with a row-sparse embedding
-// (idle rows are never touched, so they would not decay).
+// Exit::usage where the rule cannot train this graph: weight decay or an average with a row-sparse
+// embedding (idle rows are never touched, so they would neither decay nor be averaged).
 void check_optimizer(const OptimizerConfig& config, const Graph& graph);
 
 }  // namespace cohort

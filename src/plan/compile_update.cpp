@@ -85,6 +85,8 @@ void Plan::Impl::compile_update() {
   dense.grads = state.grads;
   dense.slot0 = state.slot0;
   dense.slot1 = state.slot1;
+  dense.average = state.average;
+  dense.ema = rule.ema;
   for (std::size_t p = 0; p < graph.params.size(); ++p) {
     const Param& param = graph.params[p];
     const i64 s = state.segment_of(static_cast<i64>(p));

@@ -195,6 +195,10 @@ class Counter {
     costs_.push_back(moved("zero gradients", dense + running + rows, 0, 1));
     costs_.push_back(moved("norm", dense + rows, 1, 0));
     StepCost all = rule("update", dense, false);
+    if (in_.optimizer.ema > 0) {   // the average moves
+      all.read += dense;
+      all.written += dense;
+    }
     all.read += 2 * running;
     all.written += running;
     if (dense + running > 0) costs_.push_back(all);

@@ -217,6 +217,7 @@ Launches Plan::Impl::launches() {
 Plan::Memory Plan::Impl::memory() const {
   Memory m{state.params.bytes(), state.grads.bytes(), state.slot0.bytes() + state.slot1.bytes(),
            map.bytes + scratch.bytes(), staging.bytes * static_cast<i64>(slots.size()), 0};
+  if (state.average.data) m.slots += state.average.bytes();
   if (!config.train) m.grads = m.slots = 0;
   for (const TableState& table : state.tables) {
     m.params += table.weight.bytes();

@@ -67,12 +67,26 @@ View ModelState::part(const View& whole, i64 param) const {
 
 View ModelState::weight(i64 param) const {
   const i64 t = table_[static_cast<std::size_t>(param)];
-  return t >= 0 ? tables[static_cast<std::size_t>(t)].weight : part(params, param);
+  if (t >= 0) return tables[static_cast<std::size_t>(t)].weight;
+  const bool mean = averaged_ && !graph_.params[static_cast<std::size_t>(param)].running;
+  return part(mean ? average : params, param);
 }
 
 View ModelState::grad(i64 param) const {
   const i64 t = table_[static_cast<std::size_t>(param)];
   return t >= 0 ? tables[static_cast<std::size_t>(t)].grad : part(grads, param);
+}
+
+void ModelState::keep_average() { average = arena(device_, layout_.size()); }
+
+void ModelState::restart_average() {
+  if (average.data) device_.copy(average.data, params.data, params.bytes());
+}
+
+ModelState ModelState::averaged() const {
+  ModelState other = *this;
+  other.averaged_ = average.data != nullptr;
+  return other;
 }
 
 void ModelState::initialise(u64 seed) {
@@ -86,6 +100,7 @@ void ModelState::initialise(u64 seed) {
       device_.copy_in(to.data, wide.data(), to.bytes());
     }
   }
+  restart_average();
   if (!train_) return;
   for (const View& slot : {slot0, slot1}) device_.zero(slot.data, slot.bytes());
   for (const TableState& t : tables) {
@@ -128,6 +143,7 @@ std::vector<NamedView> ModelState::tensors() const {
         all.push_back({slot, part(k == 0 ? slot0 : slot1, index)});
       }
     }
+    if (average.data && t < 0) all.push_back({average_name(name), part(average, index)});
   }
   return all;
 }
@@ -150,5 +166,7 @@ void ModelState::copy_from_host(const HostTensors& host) {
   for (std::size_t k = 0; k < own.size(); ++k)
     device_.copy_in(own[k].view.data, host.views[k].view.data, own[k].view.bytes());
 }
+
+std::string average_name(const std::string& param) { return "optimizer/average/" + param; }
 
 }  // namespace cohort

@@ -4,6 +4,7 @@
 // gradients (last node first), so that a bucket is a contiguous range. A row-sparse table has
 // arenas of its own and a gradient segment of `capacity` rows.
 #pragma once
+#include <string>
 #include <vector>
 
 #include "device/device.h"
@@ -35,15 +36,24 @@ class ModelState {
   const Layout& layout() const { return layout_; }   // dense parameters only
   i64 segment_of(i64 param) const { return segment_[static_cast<std::size_t>(param)]; }
   View params, grads, slot0, slot1;                  // whole dense arenas, real [layout().size()]
+  View average;             // of the dense weights, laid out as params; null data: none is kept
   std::vector<TableState> tables;
   Decision* decision = nullptr;                      // device memory
+
+  // Gives the dense weights an average, which training moves (optimizer.ema). Before initialise().
+  void keep_average();
+  void restart_average();   // from the weights as they are now; nothing where none is kept
+  // For inference, in the same memory: weight() is the average where one is kept. Running
+  // statistics have none: they stay those of training.
+  ModelState averaged() const;
 
   // Initial weights, keyed by (seed, parameter name); slots zero.
   void initialise(u64 seed);
   Decision first_decision() const;   // no updates; float16: a large loss scale, to be found
   Decision read_decision() const;
   void write_decision(const Decision& value);
-  // Everything that a checkpoint holds: weights "<param>", slots "optimizer/<k>/<param>".
+  // Everything that a checkpoint holds: weights "<param>", slots "optimizer/<k>/<param>", averages
+  // average_name("<param>").
   std::vector<NamedView> tensors() const;
   HostTensors copy_to_host() const;
   void copy_from_host(const HostTensors& host);   // views in the order of tensors()
@@ -56,6 +66,10 @@ class ModelState {
   std::vector<i64> segment_;   // per parameter: segment of the layout, -1 for sparse tables
   std::vector<i64> table_;     // per parameter: index into tables, -1 for dense ones
   bool train_ = false;
+  bool averaged_ = false;      // weight() is the average
 };
+
+// Of the average of a parameter, where there is one: "optimizer/average/<param>".
+std::string average_name(const std::string& param);
 
 }  // namespace cohort

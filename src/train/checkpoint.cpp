@@ -311,6 +311,22 @@ void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>&
   }
 }
 
+bool has_averages(const LoadedCheckpoint& checkpoint) {
+  const auto first = checkpoint.tensors.lower_bound(average_name(""));
+  return first != checkpoint.tensors.end() && first->first.starts_with(average_name(""));
+}
+
+void take_averages(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>& targets) {
+  for (const NamedTensor& target : targets) {
+    const NamedTensor average{average_name(target.name), target.view};
+    const auto found = checkpoint.tensors.find(average.name);
+    if (found == checkpoint.tensors.end()) continue;
+    check_target(checkpoint, average);
+    const auto& bytes = found->second.second;
+    if (!bytes.empty()) std::memcpy(target.view.data, bytes.data(), bytes.size());
+  }
+}
+
 // It is renamed first, so that a crash never leaves half a checkpoint.
 void remove_checkpoint(Files& files, const std::string& folder) {
   const std::string aside = folder + ".tmp-removed";

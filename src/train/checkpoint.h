@@ -73,6 +73,10 @@ std::vector<i64> checkpoint_steps(Files& files, const std::string& folder);
 // target ("optimizer/" for inference).
 void restore(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>& targets,
              const std::string& optional_prefix = "");
+// Whether it holds averages of the weights (optimizer.ema).
+bool has_averages(const LoadedCheckpoint& checkpoint);
+// Copies them over the parameters that have one: what evaluation sees.
+void take_averages(const LoadedCheckpoint& checkpoint, const std::vector<NamedTensor>& targets);
 
 // Removes a checkpoint; a crash leaves all of it or none.
 void remove_checkpoint(Files& files, const std::string& folder);

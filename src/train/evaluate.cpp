@@ -19,7 +19,8 @@ Evaluator::Evaluator(Session& session, ModelState& state, const std::string& spl
     : session_(session),
       spec_(metric_spec(session)),
       reader_(session.shards, split, session.graph->inputs, 4),
-      plan_(*session.device, *session.graph, state, inference(session)) {
+      state_(state.averaged()),
+      plan_(*session.device, *session.graph, state_, inference(session)) {
   const Graph& graph = *session.graph;
   const Value& prediction = graph.values[static_cast<std::size_t>(graph.prediction)];
   steps_ = count(prediction.shape) / spec_.width;

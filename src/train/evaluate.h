@@ -16,6 +16,7 @@ struct EvalResult {
 
 class Evaluator {
  public:
+  // Of the averages of the weights, where the state keeps them.
   Evaluator(Session& session, ModelState& state, const std::string& split);
   // Collective: the same values on every rank.
   EvalResult run();
@@ -32,6 +33,7 @@ class Evaluator {
   Session& session_;
   MetricSpec spec_;
   RowReader reader_;
+  ModelState state_;   // averaged; of plan_
   Plan plan_;
   i64 steps_ = 1;
 };

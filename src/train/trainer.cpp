@@ -46,6 +46,7 @@ Trainer::Trainer(World& world, const Experiment& experiment, const TrainOptions&
   if (c.max_steps > 0) total = std::min(total, c.max_steps);
   state = std::make_unique<ModelState>(*session.device, *session.graph,
                                        row_capacities(*session.graph, batch), true);
+  if (session.experiment.optimizer.ema > 0) state->keep_average();
   plan = std::make_unique<Plan>(*session.device, *session.graph, *state, training_plan(session));
   std::vector<View> summed = {state->grads};
   for (const TableState& table : state->tables) summed.push_back(table.grad);
@@ -99,6 +100,9 @@ void Trainer::begin() {
   memory.snapshot = saver->slice_bytes();
   log::info("ranks:{}", placement(session, memory));
   log::info("{} (rank {})", to_text(memory), ranks.rank());
+  if (e.optimizer.ema > 0)
+    log::info("evaluation takes the averages of the weights (optimizer.ema {}), as will eval, "
+              "predict and export", e.optimizer.ema);
   log::debug("{}", plan->print());
   begin_watch();
   began = seconds_now();

@@ -69,6 +69,15 @@ void Trainer::check_resumable(const nlohmann::json& saved) const {
                 "not bit for bit", key, saved.at(key).dump(), now.at(key).dump());
 }
 
+// A resume neither loses averages nor begins them amid a run.
+void Trainer::check_averages(const LoadedCheckpoint& loaded) const {
+  const double ema = session.experiment.optimizer.ema;
+  if (has_averages(loaded) == (ema > 0)) return;
+  fail(Exit::usage, "{}: cannot resume with optimizer.ema={}: the checkpoint holds {} of the "
+       "weights; set it {}, or start a new run from them with --new init.from={}", loaded.path, ema,
+       ema > 0 ? "no averages" : "averages", ema > 0 ? "to 0" : "as it was", run.path());
+}
+
 // Rank 0 reads and checks the newest valid checkpoint and hands it to all: state.json, or null where
 // there is none, and the tensors into the device's memory. Collective.
 nlohmann::json Trainer::load_state() {
@@ -90,6 +99,7 @@ nlohmann::json Trainer::load_state() {
   check_resumable(saved);
   HostTensors host = state->copy_to_host();
   on_rank_0(ranks, [&] {
+    check_averages(*loaded);
     restore(*loaded, host.views);
     log::info("resumed from {} at step {}", loaded->path, saved.at("step").get<i64>());
     return "";

@@ -67,6 +67,7 @@ struct Trainer {
   nlohmann::json load_state();
   void take_state(const nlohmann::json& saved);
   void check_resumable(const nlohmann::json& saved) const;
+  void check_averages(const LoadedCheckpoint& loaded) const;
   nlohmann::json state_json() const;
   bool wants_edge() const;
   void heed(const StepResult& result);

@@ -154,14 +154,18 @@ void warm_start(Files& files, const Session& session, ModelState& state) {
     const View to = state.weight(static_cast<i64>(p));
     std::vector<char> bytes(static_cast<std::size_t>(to.bytes()));
     if (source) {
-      const View& from = source->tensors.at(name).first;
+      const auto average = source->tensors.find(average_name(name));   // what was evaluated
+      const View& from = average != source->tensors.end() ? average->second.first
+                                                          : source->tensors.at(name).first;
       bytes = from_doubles(to.dtype, to_doubles(from.dtype, from.data, from.count()));
     }
     ranks.broadcast(bytes.data(), to.bytes(), 0);
     session.device->copy_in(to.data, bytes.data(), to.bytes());
   }
+  state.restart_average();
   if (ranks.rank() != 0) return;
   tell(session, chosen);
+  if (has_averages(*source)) log::info("warm start: the weights are that run's averages of them");
   warn_of_vocabulary(session, chosen, source->state().value("data", ""));
 }
 

@@ -36,7 +36,7 @@ expect 0 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIGS/recommend-mlp.yaml" \
 options() {
   echo "$CONFIGS/behavior-rnn.yaml" data.shards="$SET/behavior" runs="$RUNS" name="$1" train.epochs=1 \
     device.threads=1 train.log_every_steps=1 train.compare_every_steps=7 optimizer.schedule=constant \
-    checkpoint.keep_last=1 checkpoint.keep_best=0 train.nonfinite_limit=3 \
+    checkpoint.keep_last=1 checkpoint.keep_best=0 train.nonfinite_limit=3 optimizer.ema=0.9 \
     train.nonfinite_action=rollback
 }
 # A run of 20 steps, one of them skipped, whose last checkpoint surely exists, goes on as two.

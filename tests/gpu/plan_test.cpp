@@ -1,6 +1,7 @@
 // Whole models on the CUDA device: against PyTorch's numbers, over ranks, recorded and eager.
 #include <gtest/gtest.h>
 
+#include "average.h"
 #include "comm/nccl.h"
 #include "cuda_devices.h"
 #include "frozen.h"
@@ -87,6 +88,17 @@ TEST_P(CudaRanks, MicroBatchesAgreeWithOne) {
 TEST_P(CudaRanks, FrozenParametersStay) {
   for (bool graph : {true, false})
     check_frozen(with_batch_norm(GetParam()), *(graph ? recorded() : eager()));
+}
+
+// Products of bf16 and f16 take copies of the weights, and so of their averages.
+TEST_P(CudaRanks, AverageOfTheWeights) {
+  for (const char* precision : {"f32", "bf16", "f16"}) {
+    for (bool graph : {true, false}) {
+      SCOPED_TRACE(std::string(precision) + (graph ? ", recorded" : ", eager"));
+      const auto device = cuda::make_device({0, precision, graph});
+      check_average(with_batch_norm(GetParam()), *device, 1e-6);
+    }
+  }
 }
 
 TEST_P(CudaRanks, TheFirstValueThatIsNotFiniteIsFound) {

@@ -161,6 +161,63 @@ TEST_P(Updates, AdamAndAdamwForThreeSteps) {
   }
 }
 
+// Of every rule: the average follows what the rule made of the weights, a skipped step leaves it, and
+// so do running statistics and padding. Updates 1 to 4 warm up, 30 has the decay of the config.
+TEST_P(Updates, AverageFollowsTheWeights) {
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adam, OptimizerKind::adamw}) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    State s{numbers("p", arena), Numbers(arena, 0), Numbers(arena, 0)};
+    Numbers average = numbers("average", arena);
+    DenseUpdate update;
+    update.kind = kind;
+    update.momentum = 0.9;
+    update.beta1 = 0.8, update.beta2 = 0.95, update.epsilon = 1e-3;
+    update.ema = 0.75;
+    update.segments = segments;
+    update.params = upload(s.p), update.slot0 = upload(s.m), update.slot1 = upload(s.v);
+    update.average = upload(average);
+    for (const i64 count : {0, 1, 2, 3, 29}) {
+      const Numbers g = numbers(count == 1 ? "g1" : "g", arena);
+      const bool apply = count != 2;
+      update.grads = upload(g);
+      bind_step(*device, update, count, 8, apply);
+      device->compile(update)->run();
+      const double t = static_cast<double>(count + 1);
+      if (apply && kind == OptimizerKind::sgd) {
+        each_trained([&](std::size_t i, double decay) {
+          s.m[i] = 0.9 * s.m[i] + scale * g[i] + decay * s.p[i];
+          s.p[i] -= rate * s.m[i];
+        });
+      } else if (apply) {
+        adam_step(s, g, t, kind == OptimizerKind::adamw);
+      }
+      const double keep = count == 29 ? 0.75 : (1 + t) / (10 + t);
+      if (apply)
+        each_trained([&](std::size_t i, double) {
+          average[i] = keep * average[i] + (1 - keep) * s.p[i];
+        });
+      expect_all(update.average, average, "average");
+    }
+  }
+}
+
+TEST_P(Updates, WeightsMoveAlikeWithAndWithoutAnAverage) {
+  std::vector<Numbers> ends;
+  for (const bool averaged : {false, true}) {
+    DenseUpdate update;
+    update.segments = segments;
+    update.params = upload(numbers("p", arena)), update.grads = upload(numbers("g", arena));
+    update.slot0 = upload(Numbers(arena, 0)), update.slot1 = upload(Numbers(arena, 0));
+    if (averaged) update.average = upload(Numbers(arena, 0)), update.ema = 0.999;
+    for (i64 count = 0; count < 3; ++count) {
+      bind_step(*device, update, count);
+      device->compile(update)->run();
+    }
+    ends.push_back(download(update.params));
+  }
+  EXPECT_EQ(ends[0], ends[1]);
+}
+
 // Segment rows 0..2 update table rows 6, 0 and 3; a fourth, unused, holds NaN.
 constexpr i64 dim = 5;
 const std::vector<std::size_t> touched = {6, 0, 3};

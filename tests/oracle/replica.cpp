@@ -90,6 +90,7 @@ Replica::Replica(Device& device, const Graph& graph, const PlanConfig& config)
     : device_(device), graph_(graph) {
   state_ = std::make_unique<ModelState>(device, graph, row_capacities(graph, config.global_batch),
                                         config.train);
+  if (config.optimizer.ema > 0) state_->keep_average();
   state_->initialise(config.seed);
   plan_ = std::make_unique<Plan>(device, graph, *state_, config);
 }

@@ -41,6 +41,14 @@ void sgd(const DenseUpdate& u, i64 first, i64 end, float decay) {
   }
 }
 
+void move_average(const DenseUpdate& u, i64 first, i64 end) {
+  if (!u.average.data) return;
+  float* a = real(u.average);
+  const float* p = real(u.params);
+  const float take = static_cast<float>(1 - average_decay(u.ema, u.decision->updates));
+  for (i64 k = first; k < end; ++k) a[k] += take * (p[k] - a[k]);
+}
+
 AdamRule adam_rule(const Rule& rule, double scale, double decay) {
   const bool decoupled = rule.kind == OptimizerKind::adamw;
   AdamRule out{};
@@ -70,9 +78,11 @@ void run_update(Context& x, const DenseUpdate& u) {
     sharded(x, s.count, [&](int, i64 first, i64 end) {
       const i64 at = s.offset + first;
       if (u.kind == OptimizerKind::sgd)
-        return sgd(u, at, s.offset + end, static_cast<float>(s.decay));
-      x.kernels.adam(real(u.params) + at, real(u.grads) + at, real(u.slot0) + at,
-                     real(u.slot1) + at, end - first, adam);
+        sgd(u, at, s.offset + end, static_cast<float>(s.decay));
+      else
+        x.kernels.adam(real(u.params) + at, real(u.grads) + at, real(u.slot0) + at,
+                       real(u.slot1) + at, end - first, adam);
+      move_average(u, at, s.offset + end);
     });
   }
 }

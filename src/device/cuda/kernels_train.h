@@ -57,6 +57,7 @@ enum class UpdateKind : u8 { sgd, adam, adamw };
 struct UpdateRule {
   UpdateKind kind = UpdateKind::adam;
   double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double ema = 0;                // of the average of the weights, where one is kept
   const double* learning_rate = nullptr;
   const Decision* decision = nullptr;
 };
@@ -73,6 +74,7 @@ struct Arenas {
   const float* grads = nullptr;
   float* slot0 = nullptr;
   float* slot1 = nullptr;
+  float* average = nullptr;      // of the weights; null: none is kept
 };
 void update_dense(cudaStream_t s, const UpdateRule& rule, const UpdateChunk* chunks, i64 count,
                   const Arenas& arenas);

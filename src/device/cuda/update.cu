@@ -10,12 +10,14 @@ namespace {
 struct Factors {
   double rate, running_rows;
   float scale, step, root;   // of the gradient; adam: learning rate and root of v, corrected
+  float take;                // of the new weights into their average
 };
 
 __device__ Factors factors_of(const UpdateRule& rule, bool sparse) {
   const Decision& d = *rule.decision;
   const double updates = static_cast<double>(d.updates), rate = *rule.learning_rate;
-  Factors f{rate, d.running_rows, static_cast<float>(d.factor), static_cast<float>(rate), 1};
+  Factors f{rate, d.running_rows, static_cast<float>(d.factor), static_cast<float>(rate), 1,
+            static_cast<float>(1 - average_decay(rule.ema, d.updates))};
   if (rule.kind == UpdateKind::sgd) return f;
   const double first = 1 - pow(rule.beta1, updates), second = 1 - pow(rule.beta2, updates);
   // torch.optim.SparseAdam adds epsilon before the correction of the second moment.
@@ -32,7 +34,7 @@ struct Element {
 struct Stepper {
   UpdateKind kind;
   bool momentum_kept;
-  float scale, step, root, momentum, beta1, beta2, epsilon, decay, shrink;
+  float scale, step, root, take, momentum, beta1, beta2, epsilon, decay, shrink;
 
   __device__ Stepper(const UpdateRule& rule, const Factors& f, double decay_, bool has_slot)
       : kind(rule.kind),
@@ -40,6 +42,7 @@ struct Stepper {
         scale(f.scale),
         step(f.step),
         root(f.root),
+        take(f.take),
         momentum(static_cast<float>(rule.momentum)),
         beta1(static_cast<float>(rule.beta1)),
         beta2(static_cast<float>(rule.beta2)),
@@ -80,6 +83,11 @@ __device__ void step_pack(const Stepper& stepper, const Arenas& a, i64 at, i64 g
   params = p;
   if (a.slot0) *reinterpret_cast<Floats*>(a.slot0 + at) = slot0;
   if (a.slot1) *reinterpret_cast<Floats*>(a.slot1 + at) = slot1;
+  if (!a.average) return;
+  auto& average = *reinterpret_cast<Floats*>(a.average + at);
+  Floats mean = average;
+  for (int k = 0; k < width; ++k) mean.lane[k] += stepper.take * (p.lane[k] - mean.lane[k]);
+  average = mean;
 }
 
 __device__ void move_running(const Arenas& a, const UpdateChunk& chunk, double rows) {

@@ -36,8 +36,11 @@ std::unique_ptr<Kernel> dense_update(Context& x, const DenseUpdate& update) {
   const std::vector<UpdateChunk> chunks = chunks_of(update.segments);
   if (chunks.empty()) return nothing();
   const Arenas arenas{update.params.as<float>(), update.grads.as<float>(),
-                      update.slot0.as<float>(), update.slot1.as<float>()};
-  return kernel([s = x.stream, rule = rule_of(update), table = upload(x, chunks),
+                      update.slot0.as<float>(), update.slot1.as<float>(),
+                      update.average.as<float>()};
+  UpdateRule rule = rule_of(update);
+  rule.ema = update.ema;
+  return kernel([s = x.stream, rule, table = upload(x, chunks),
                  count = static_cast<i64>(chunks.size()), arenas] {
     update_dense(s, rule, table, count, arenas);
   });
@@ -49,7 +52,7 @@ std::unique_ptr<Kernel> row_update(Context& x, const RowUpdate& update) {
   rows.active = update.active;
   rows.capacity = update.grad.shape[0];
   rows.dim = update.param.shape[1];
-  Arenas arenas{update.param.as<float>(), update.grad.as<float>(), nullptr, nullptr};
+  Arenas arenas{update.param.as<float>(), update.grad.as<float>(), nullptr, nullptr, nullptr};
   if (update.kind != OptimizerKind::sgd) {
     arenas.slot0 = update.slot0.as<float>();
     arenas.slot1 = update.slot1.as<float>();

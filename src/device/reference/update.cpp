@@ -43,6 +43,13 @@ void run_running(const DenseUpdate& u, const OptimizerSegment& s) {
   }
 }
 
+void run_average(const DenseUpdate& u, const OptimizerSegment& s) {
+  if (!u.average.data) return;
+  const double take = 1 - average_decay(u.ema, u.decision->updates);
+  for (i64 k = s.offset; k < s.offset + s.count; ++k)
+    real(u.average)[k] += take * (real(u.params)[k] - real(u.average)[k]);
+}
+
 }  // namespace
 
 void run_update(const DenseUpdate& u) {
@@ -59,6 +66,7 @@ void run_update(const DenseUpdate& u) {
     for (i64 k = s.offset; k < s.offset + s.count; ++k)
       rule.apply(real(u.params)[k], scale * real(u.grads)[k], slot0 ? slot0 + k : nullptr,
                  slot1 ? slot1 + k : nullptr, s.decay);
+    run_average(u, s);
   }
 }
 

@@ -145,5 +145,20 @@ TEST(LearningRate, DecayOfASparseTableIsRefused) {
   EXPECT_THROW(check_optimizer(c, g), Error);
 }
 
+TEST(Average, OfASparseTableIsRefused) {
+  Graph g = graph_of(text_layers, "tokens: {}", "cross_entropy: {target: label}");
+  OptimizerConfig c;
+  c.ema = 0.9;
+  try {
+    check_optimizer(c, g);
+    FAIL() << "an average of a sparse embedding is taken";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code(), Exit::usage);
+    EXPECT_NE(std::string(e.what()).find("optimizer.ema"), std::string::npos) << e.what();
+  }
+  for (Param& param : g.params) param.frozen = true;
+  EXPECT_NO_THROW(check_optimizer(c, g));
+}
+
 }  // namespace
 }  // namespace cohort

@@ -86,6 +86,21 @@ TEST(Cost, HalfWideActivationsAndMicroBatches) {
   expect(cost(costs, "update"), 0, 3 * 4 * 21, 2 * 4 * 21);
 }
 
+TEST(Cost, AnAverageOfTheWeightsIsCounted) {
+  const Graph graph = two_layers();
+  CostInputs inputs;
+  inputs.graph = &graph;
+  inputs.optimizer.ema = 0.999;
+  expect(cost(count_costs(inputs), "update"), 0, 5 * 4 * 21, 4 * 4 * 21);
+  const auto device = make_null_device();
+  PlanConfig config;
+  config.train = true;
+  ModelState plain(*device, graph, row_capacities(graph, 1), true), averaged = plain;
+  averaged.keep_average();
+  EXPECT_EQ(Plan(*device, graph, averaged, config).memory().slots,
+            Plan(*device, graph, plain, config).memory().slots + plain.params.bytes());
+}
+
 TEST(Cost, RecurrentAndRowSparseByHand) {
   Field ids = field("ids", DType::i32, {}, 100);
   ids.ragged = true;
