@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "serve/json_text.h"
 #include "serve/repository.h"
 #include "serve/triton.h"
 
@@ -22,7 +23,7 @@ using nlohmann::json;
 
 json to_json(const ServedVersion& v) {
   json metrics = json::object();
-  for (const auto& [name, value] : v.metrics) metrics[name] = std::isfinite(value) ? json(value) : json();
+  for (const auto& [name, value] : v.metrics) metrics[name] = number_or_null(value);
   return {{"version", v.number}, {"digest", v.digest},   {"run", v.run},
           {"step", v.step},      {"published", v.time},  {"metrics", metrics},
           {"current", v.current}, {"previous", v.previous}};

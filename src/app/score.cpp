@@ -1,11 +1,11 @@
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
 #include "app/trained.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "serve/json_text.h"
 #include "train/evaluate.h"
 
 namespace cohort {
@@ -29,8 +29,7 @@ int run_eval(World& world, const ScoreOptions& options) {
   const EvalResult result = Evaluator(l.session, *l.state, options.split).run();
   if (world.communicator().rank() != 0) return 0;
   nlohmann::json metrics = nlohmann::json::object();
-  for (const auto& [name, value] : result.metrics)
-    metrics[name] = std::isfinite(value) ? nlohmann::json(value) : nlohmann::json();
+  for (const auto& [name, value] : result.metrics) metrics[name] = number_or_null(value);
   if (options.json) {
     const nlohmann::json report = {{"run", options.run}, {"split", options.split},
                                    {"step", l.step}, {"rows", result.rows}, {"metrics", metrics}};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -79,35 +80,41 @@ class LineScorer {
   i64 bad() const { return bad_; }
 
  private:
+  struct Line {
+    std::string text;
+    bool bad = false;
+  };
   void answer_some(const std::vector<std::string>& lines) {
-    std::vector<json> rows, answers;
+    std::vector<json> rows;
+    std::vector<Line> answers;
     std::vector<std::size_t> homes;
     for (const std::string& line : lines) {
       if (blank(line)) continue;
       answers.emplace_back();
       json row = json::parse(line, nullptr, false);
       if (row.is_discarded()) {
-        answers.back() = {{"error", "the line is not JSON; expected an object of the row's columns"}};
+        answers.back() = {R"({"error":"the line is not JSON; expected an object of the row's columns"})",
+                          true};
         continue;
       }
       homes.push_back(answers.size() - 1);
       rows.push_back(std::move(row));
     }
     score(rows, homes, answers);
-    for (const json& answer : answers) {
+    for (const Line& answer : answers) {
       ++rows_;
-      bad_ += answer.contains("error");
-      const std::string text =
-          answer.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+      bad_ += answer.bad;
+      const std::string text = answer.text + "\n";
       if (std::fwrite(text.data(), 1, text.size(), out_) != text.size())
         fail(Exit::storage, "stdout: the answers cannot be written");
     }
   }
   void score(const std::vector<json>& rows, const std::vector<std::size_t>& homes,
-             std::vector<json>& answers) {
+             std::vector<Line>& answers) {
     const Bundle& bundle = scorer_.bundle();
     const auto put = [&](const auto& found) {
-      for (std::size_t k = 0; k < found.size(); ++k) answers[homes[k]] = to_json(bundle, found[k]);
+      for (std::size_t k = 0; k < found.size(); ++k)
+        answers[homes[k]] = {json_text(bundle, found[k]), !found[k].error.empty()};
     };
     if (options_.top > 0)
       put(scorer_.top(rows, options_.top));
@@ -120,11 +127,58 @@ class LineScorer {
   i64 rows_ = 0, bad_ = 0;
 };
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Batches a second, as rows, and how long one takes. The first fifth of the time does not count.
+json measure(double seconds, i64 rows, const std::function<void()>& batch) {
+  const Clock::time_point start = Clock::now();
+  std::vector<double> times;
+  while (seconds_since(start) < seconds || times.empty()) {
+    const Clock::time_point begin = Clock::now();
+    batch();
+    if (seconds_since(start) > seconds / 5) times.push_back(seconds_since(begin));
+  }
+  std::sort(times.begin(), times.end());
+  double sum = 0;
+  for (const double time : times) sum += time;
+  const auto quantile = [&](double q) {
+    return 1000 * times[std::min(times.size() - 1, static_cast<std::size_t>(q * static_cast<double>(times.size())))];
+  };
+  return {{"rows_per_second", static_cast<double>(rows) * static_cast<double>(times.size()) / sum},
+          {"p50_ms", quantile(0.5)}, {"p99_ms", quantile(0.99)}};
+}
+
+// Golden rows, batch after batch: from raw rows to answers, and the model alone.
+void bench(Scorer& scorer, const ScoreBundleOptions& options, std::FILE* out) {
+  std::vector<std::vector<json>> batches(1);
+  const auto many = static_cast<std::size_t>(options.rows);
+  for (const GoldenRow& row : scorer.bundle().golden()) {
+    if (batches.back().size() == many) batches.emplace_back();
+    batches.back().push_back(json::parse(row.raw));
+  }
+  while (batches.back().size() < many && !batches[0].empty())
+    batches.back().push_back(batches.back()[0]);
+  std::size_t next = 0;
+  const json rows = measure(options.bench, options.rows,
+                            [&] { scorer.score(batches[next++ % batches.size()]); });
+  scorer.prepare(batches[0]);
+  const json model = measure(options.bench, options.rows, [&] { scorer.answer_prepared(); });
+  const json report = {{"rows", options.rows}, {"from_raw_rows", rows}, {"model", model}};
+  const std::string text = report.dump() + "\n";
+  std::fwrite(text.data(), 1, text.size(), out);
+  if (std::fflush(out) != 0) fail(Exit::storage, "stdout: the report cannot be written");
+}
+
 }  // namespace
 
 int run_score_bundle(const ScoreBundleOptions& options, int in, std::FILE* out) {
   Scorer scorer(Bundle::open(real_files(), options.bundle), {options.threads, options.rows});
   check_golden(scorer);
+  if (options.bench > 0) return bench(scorer, options, out), 0;
   if (options.top > 0 && !scorer.bundle().towers()) scorer.top({}, options.top);   // says why not
   LineScorer lines(scorer, options, out);
   LineReader(in).each([&](const std::vector<std::string>& some) { lines.answer(some); });

@@ -10,6 +10,7 @@ struct ScoreBundleOptions {
   long long top = 0;                     // two towers: that many items for each user; 0: scores
   int threads = 0;                       // 0: all cores
   long long rows = 32;                   // answered at a time
+  double bench = 0;                      // not 0: seconds to measure for; nothing is read
 };
 // Reads JSON lines from file descriptor `in`, writes one line for each to `out`. Exit::data where a
 // row had no answer; Exit::storage, and nothing is answered, where checksums or golden rows differ.

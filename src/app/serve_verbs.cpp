@@ -32,6 +32,8 @@ void add_score(CLI::App& app, ScoreBundleOptions& o, Job& job) {
   verb->add_option("--rows", o.rows, "most rows answered at a time")
       ->check(CLI::Range(1LL, 65536LL))
       ->capture_default_str();
+  verb->add_option("--bench", o.bench, "seconds to measure for, on golden rows; reads nothing")
+      ->check(CLI::PositiveNumber);
   verb->callback([&] { job = [&o] { return run_score_bundle(o); }; });
 }
 

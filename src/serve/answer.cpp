@@ -1,17 +1,15 @@
 // From a prediction to what is answered.
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <variant>
 
 #include "base/error.h"
+#include "serve/json_text.h"
 #include "serve/scorer.h"
 
 namespace cohort {
 namespace {
-
-using nlohmann::json;
 
 constexpr i64 labels_told = 5;
 
@@ -69,35 +67,69 @@ std::vector<Label> best_labels(const Bundle& bundle, const Answer& answer, i64 m
   return best;
 }
 
-json to_json(const Bundle& bundle, const Answer& answer) {
-  if (!answer.error.empty()) return {{"error", answer.error}};
-  switch (loss_of(bundle.graph())) {
-    case LossKind::mse:
-      return {{"prediction", answer.output}};
-    case LossKind::bce:
-      return {{"probability", answer.probabilities.at(0)}, {"logit", answer.output.at(0)}};
-    case LossKind::cross_entropy:
-      break;
-  }
-  json best = json::array();
-  for (const Label& label : best_labels(bundle, answer, labels_told))
-    best.push_back({{"label", label.name}, {"probability", label.probability}});
-  return {{"label", best.at(0).at("label")},
-          {"probability", best.at(0).at("probability")},
-          {"best", best},
-          {"logits", answer.output},
-          {"probabilities", answer.probabilities}};
+namespace {
+
+std::string error_text(const std::string& error) {
+  std::string text = "{\"error\":";
+  add_json(text, error);
+  return text + "}";
 }
 
-json to_json(const Bundle& bundle, const TopAnswer& answer) {
-  if (!answer.error.empty()) return {{"error", answer.error}};
-  const bool logits = loss_of(bundle.graph()) == LossKind::bce;
-  json items = json::array();
-  for (const TopItem& item : answer.items) {
-    items.push_back({{"item", item.item}, {"score", item.score}});
-    if (logits) items.back()["probability"] = sigmoid(item.score);
+}  // namespace
+
+// Keys in the order of the alphabet.
+std::string json_text(const Bundle& bundle, const Answer& answer) {
+  if (!answer.error.empty()) return error_text(answer.error);
+  std::string text = "{";
+  const auto key = [&](const char* name) { (text += text.size() > 1 ? "," : "") += name; };
+  const LossKind loss = loss_of(bundle.graph());
+  if (loss == LossKind::mse) {
+    key("\"prediction\":");
+    add_json_list(text, answer.output);
+  } else if (loss == LossKind::bce) {
+    key("\"logit\":");
+    add_json(text, answer.output.at(0));
+    key("\"probability\":");
+    add_json(text, answer.probabilities.at(0));
+  } else {
+    const std::vector<Label> best = best_labels(bundle, answer, labels_told);
+    key("\"best\":[");
+    for (const Label& label : best) {
+      text += &label == &best[0] ? "{\"label\":" : ",{\"label\":";
+      add_json(text, label.name);
+      text += ",\"probability\":";
+      add_json(text, label.probability);
+      text += '}';
+    }
+    text += ']';
+    key("\"label\":");
+    add_json(text, best.at(0).name);
+    key("\"logits\":");
+    add_json_list(text, answer.output);
+    key("\"probabilities\":");
+    add_json_list(text, answer.probabilities);
+    key("\"probability\":");
+    add_json(text, best.at(0).probability);
   }
-  return {{"items", items}};
+  return text + "}";
+}
+
+std::string json_text(const Bundle& bundle, const TopAnswer& answer) {
+  if (!answer.error.empty()) return error_text(answer.error);
+  const bool logits = loss_of(bundle.graph()) == LossKind::bce;
+  std::string text = "{\"items\":[";
+  for (const TopItem& item : answer.items) {
+    text += &item == &answer.items[0] ? "{\"item\":" : ",{\"item\":";
+    add_json(text, item.item);
+    if (logits) {
+      text += ",\"probability\":";
+      add_json(text, sigmoid(item.score));
+    }
+    text += ",\"score\":";
+    add_json(text, item.score);
+    text += '}';
+  }
+  return text + "]}";
 }
 
 }  // namespace cohort

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -11,6 +10,8 @@
 #include "serve/bundle_hash.h"
 #include "serve/bundle_impl.h"
 #include "serve/engine.h"
+#include "serve/index.h"
+#include "serve/json_text.h"
 #include "serve/scorer.h"
 #include "store/folder.h"
 
@@ -21,10 +22,7 @@ using nlohmann::json;
 
 constexpr i64 rows_at_a_time = 256, recall_at = 10, recall_queries = 1000;
 
-std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
-
 // A number that JSON can hold, else null.
-json number(double value) { return std::isfinite(value) ? json(value) : json(); }
 
 json tensors_json(const std::vector<OnnxTensor>& tensors) {
   json all = json::array();
@@ -65,7 +63,7 @@ class BundleWriter {
   json facts() const {
     const Lineage& l = content_.lineage;
     json metrics = json::object(), columns = json::array();
-    for (const auto& [name, value] : l.metrics) metrics[name] = number(value);
+    for (const auto& [name, value] : l.metrics) metrics[name] = number_or_null(value);
     for (const auto& c : content_.preprocess->columns())
       columns.push_back({{"name", c.name}, {"kind", c.kind}, {"field", c.field}});
     return {{"format", "cohort bundle"},
@@ -117,7 +115,7 @@ class BundleWriter {
   std::vector<float> vectors_of(const std::shared_ptr<Device>& device, const Tower& tower,
                                 const TowerRows& rows) const {
     const Graph part = part_of(*content_.graph, tower.value);
-    Engine engine(device, part, content_.weights, rows_at_a_time);
+    Engine engine(std::make_shared<EngineWeights>(device, part, content_.weights), rows_at_a_time);
     std::vector<float> all = predict_all(engine, part.inputs, rows.columns, rows.ids);
     const i64 dim = count(part.values[at(tower.value)].shape);
     for (i64 id = 0; id < rows.ids; ++id)

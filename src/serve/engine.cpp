@@ -5,11 +5,10 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "serve/index.h"
 
 namespace cohort {
 namespace {
-
-std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
 
 std::vector<i64> capacities_up_to(i64 rows) {
   std::vector<i64> all;
@@ -43,22 +42,25 @@ std::shared_ptr<Device> make_serving_device(int threads) {
   return make_cpu_device(options);
 }
 
-Engine::Engine(std::shared_ptr<Device> device, const Graph& graph,
-               const std::vector<NamedView>& weights, i64 rows)
-    : device_(std::move(device)),
-      graph_(graph),
-      state_(*device_, graph, std::vector<i64>(graph.params.size(), 0), false),
-      capacities_(capacities_up_to(rows)),
-      plans_(capacities_.size()) {
-  for (const NamedView& to : state_.tensors()) {
+EngineWeights::EngineWeights(std::shared_ptr<Device> on, const Graph& of,
+                             const std::vector<NamedView>& weights)
+    : device(std::move(on)),
+      graph(of),
+      state(*device, graph, std::vector<i64>(graph.params.size(), 0), false) {
+  for (const NamedView& to : state.tensors()) {
     const auto from = std::find_if(weights.begin(), weights.end(),
                                    [&](const NamedView& w) { return w.name == to.name; });
     COHORT_CHECK(from != weights.end(), "no weights for parameter " + to.name);
     COHORT_CHECK(from->view.dtype == to.view.dtype && from->view.shape == to.view.shape,
                  "weights of another type or shape for parameter " + to.name);
-    device_->copy_in(to.view.data, from->view.data, to.view.bytes());
+    device->copy_in(to.view.data, from->view.data, to.view.bytes());
   }
 }
+
+Engine::Engine(std::shared_ptr<EngineWeights> weights, i64 rows)
+    : weights_(std::move(weights)),
+      capacities_(capacities_up_to(rows)),
+      plans_(capacities_.size()) {}
 
 std::vector<double> Engine::predict(const Batch& batch) {
   COHORT_CHECK(batch.valid <= rows(), "more rows than the engine was made for");
@@ -67,7 +69,8 @@ std::vector<double> Engine::predict(const Batch& batch) {
   if (!plans_[k]) {
     PlanConfig config;
     config.rows = config.global_batch = capacities_[k];
-    plans_[k] = std::make_unique<Plan>(*device_, graph_, state_, config);
+    plans_[k] = std::make_unique<Plan>(*weights_->device, weights_->graph,
+                                       weights_->state, config);
   }
   plans_[k]->infer(batch);
   return plans_[k]->prediction(batch.valid);

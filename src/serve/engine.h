@@ -14,20 +14,28 @@ namespace cohort {
 // With the best instruction set there is; threads 0: all cores this process may use.
 std::shared_ptr<Device> make_serving_device(int threads);
 
+// A graph's weights in a device's memory, which engines read.
+struct EngineWeights {
+  // Takes the graph's parameters from `weights` by name; there may be others. The graph must outlive
+  // it.
+  EngineWeights(std::shared_ptr<Device> device, const Graph& graph,
+                const std::vector<NamedView>& weights);
+  std::shared_ptr<Device> device;
+  const Graph& graph;
+  ModelState state;
+};
+
+// Engines of the same weights may run at a time, each in one thread, where the device has one thread.
 class Engine {
  public:
-  // Takes the graph's parameters from `weights` by name; there may be others. The graph must outlive
-  // it. `rows`: most rows of a batch.
-  Engine(std::shared_ptr<Device> device, const Graph& graph,
-         const std::vector<NamedView>& weights, i64 rows);
+  // `rows`: most rows of a batch.
+  Engine(std::shared_ptr<EngineWeights> weights, i64 rows);
   // graph.prediction of the batch's valid rows, [valid, shape...].
   std::vector<double> predict(const Batch& batch);
   i64 rows() const { return capacities_.back(); }
 
  private:
-  std::shared_ptr<Device> device_;
-  const Graph& graph_;
-  ModelState state_;
+  std::shared_ptr<EngineWeights> weights_;
   std::vector<i64> capacities_;               // a few, so that a single row costs little
   std::vector<std::unique_ptr<Plan>> plans_;  // made when first used
 };

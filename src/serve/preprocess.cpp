@@ -192,6 +192,8 @@ void check_keys(const json& raw, const std::vector<Preprocess::Column>& columns)
   if (!raw.is_object()) {
     fail(Exit::data, "raw row: expected an object of columns, got {}", describe(raw));
   }
+  const auto has = [&](const auto& column) { return raw.contains(column.name); };
+  if (raw.size() == columns.size() && std::all_of(columns.begin(), columns.end(), has)) return;
   std::vector<std::string> names;
   for (const auto& column : columns) names.push_back(column.name);
   for (const auto& item : raw.items()) {

@@ -7,13 +7,12 @@
 
 #include "base/error.h"
 #include "serve/engine.h"
+#include "serve/index.h"
 
 namespace cohort {
 namespace {
 
 using nlohmann::json;
-
-std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
 
 // Why a row has no answer; an error of the program or the system goes on.
 std::string why(const Error& e) {
@@ -23,17 +22,30 @@ std::string why(const Error& e) {
 
 }  // namespace
 
+struct ScorerWeights {
+  std::shared_ptr<EngineWeights> model, users;   // users: of two towers alone
+};
+
+std::shared_ptr<ScorerWeights> load_weights(const Bundle& bundle, int threads) {
+  auto weights = std::make_shared<ScorerWeights>();
+  const std::shared_ptr<Device> device = make_serving_device(threads);
+  weights->model = std::make_shared<EngineWeights>(device, bundle.graph(), bundle.weights());
+  if (bundle.towers())
+    weights->users =
+        std::make_shared<EngineWeights>(device, bundle.towers()->user, bundle.weights());
+  return weights;
+}
+
 struct Scorer::State {
-  State(std::shared_ptr<const Bundle> b, const ScorerOptions& o)
+  State(std::shared_ptr<const Bundle> b, const ScorerOptions& o,
+        const std::shared_ptr<ScorerWeights>& weights)
       : bundle(std::move(b)),
         rows(std::max<i64>(1, o.rows)),
-        device(make_serving_device(o.threads)),
-        engine(device, bundle->graph(), bundle->weights(), rows),
+        engine(weights->model, rows),
         batch(bundle->preprocess().empty(bundle->graph().inputs, rows)) {
     if (!bundle->towers()) return;
-    const Graph& user = bundle->towers()->user;
-    users = std::make_unique<Engine>(device, user, bundle->weights(), rows);
-    user_batch = bundle->preprocess().empty(user.inputs, rows);
+    users = std::make_unique<Engine>(weights->users, rows);
+    user_batch = bundle->preprocess().empty(bundle->towers()->user.inputs, rows);
   }
 
   // Of these fields, those that a raw row has no column of, so that stored features stand for them.
@@ -52,9 +64,8 @@ struct Scorer::State {
   }
 
   void fill(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw) const {
-    const auto& columns = bundle->preprocess().columns();
-    const auto has = [&](const Preprocess::Column& column) { return raw.contains(column.name); };
-    if (!bundle->towers() || !raw.is_object() || std::all_of(columns.begin(), columns.end(), has))
+    const bool all = raw.size() >= bundle->preprocess().columns().size();
+    if (!bundle->towers() || !raw.is_object() || all)
       return bundle->preprocess().fill(to, inputs, row, raw);
     fill_stored(to, inputs, row, raw, absent(inputs, raw));
   }
@@ -143,34 +154,49 @@ struct Scorer::State {
 
   std::shared_ptr<const Bundle> bundle;
   i64 rows;
-  std::shared_ptr<Device> device;
   Engine engine;
   Batch batch;
   std::unique_ptr<Engine> users;
   Batch user_batch;
 };
 
-Scorer::Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options)
-    : state_(std::make_unique<State>(std::move(bundle), options)) {}
+Scorer::Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options,
+               std::shared_ptr<ScorerWeights> weights) {
+  if (!weights) weights = load_weights(*bundle, options.threads);
+  state_ = std::make_unique<State>(std::move(bundle), options, weights);
+}
 
 Scorer::~Scorer() = default;
 
 const Bundle& Scorer::bundle() const { return *state_->bundle; }
 
-std::vector<Answer> Scorer::score(const std::vector<json>& rows) {
+std::vector<Answer> Scorer::answer_prepared() {
   State& s = *state_;
   const Graph& graph = s.bundle->graph();
   const i64 width = count(graph.values[at(graph.prediction)].shape);
+  const std::vector<double> predictions = s.engine.predict(s.batch);
+  std::vector<Answer> answers;
+  for (i64 row = 0; row < s.batch.valid; ++row)
+    answers.push_back(answer_of(graph, predictions.data() + row * width, s.length_of(row)));
+  return answers;
+}
+
+std::vector<std::size_t> Scorer::prepare(const std::vector<json>& rows) {
+  std::size_t next = 0;
+  return state_->fill_batch(state_->batch, state_->bundle->graph().inputs, rows, next,
+                            [](std::size_t, const std::string&) {});
+}
+
+std::vector<Answer> Scorer::score(const std::vector<json>& rows) {
+  State& s = *state_;
+  const Graph& graph = s.bundle->graph();
   std::vector<Answer> answers(rows.size());
   for (std::size_t next = 0; next < rows.size();) {
     const auto taken = s.fill_batch(s.batch, graph.inputs, rows, next, [&](std::size_t r,
         const std::string& reason) { answers[r].error = reason; });
     if (taken.empty()) continue;
-    const std::vector<double> predictions = s.engine.predict(s.batch);
-    for (std::size_t k = 0; k < taken.size(); ++k) {
-      const i64 row = static_cast<i64>(k);
-      answers[taken[k]] = answer_of(graph, predictions.data() + row * width, s.length_of(row));
-    }
+    std::vector<Answer> some = answer_prepared();
+    for (std::size_t k = 0; k < taken.size(); ++k) answers[taken[k]] = std::move(some[k]);
   }
   return answers;
 }

@@ -31,16 +31,27 @@ struct ScorerOptions {
   i64 rows = 32;                       // answered at a time
 };
 
+// A bundle's weights in memory, for any number of scorers.
+struct ScorerWeights;
+// The device has that many threads; scorers that share it run at a time where it has one.
+std::shared_ptr<ScorerWeights> load_weights(const Bundle& bundle, int threads);
+
 // Of a two-tower model a raw row may give a user, or an item, by its id alone: what the shard set
 // says of it (its first row) stands for the columns that are not there.
 //
 // Not thread-safe: one for each thread that answers.
 class Scorer {
  public:
-  Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options);
+  // `weights`: of that bundle; null: its own.
+  Scorer(std::shared_ptr<const Bundle> bundle, const ScorerOptions& options,
+         std::shared_ptr<ScorerWeights> weights = nullptr);
   ~Scorer();
   // In order, any number of rows; a row that cannot be read has an error, the others their answers.
   std::vector<Answer> score(const std::vector<nlohmann::json>& rows);
+  // The two halves of score(), to measure them: at most ScorerOptions::rows rows are made ready and
+  // stay so; which of them have an answer. Then all of those are answered.
+  std::vector<std::size_t> prepare(const std::vector<nlohmann::json>& rows);
+  std::vector<Answer> answer_prepared();
   // Two towers: for rows with a user and no item, the k items of the largest scores, best first.
   // Exit::usage where the bundle has no towers.
   std::vector<TopAnswer> top(const std::vector<nlohmann::json>& rows, i64 k);
@@ -55,8 +66,8 @@ class Scorer {
 struct Label { i64 index = 0; std::string name; double probability = 0; };
 std::vector<Label> best_labels(const Bundle& bundle, const Answer& answer, i64 most);
 // {"label":..,"probability":..} and so on, as `cohort score` prints it (docs/bundle.md).
-nlohmann::json to_json(const Bundle& bundle, const Answer& answer);
-nlohmann::json to_json(const Bundle& bundle, const TopAnswer& answer);
+std::string json_text(const Bundle& bundle, const Answer& answer);
+std::string json_text(const Bundle& bundle, const TopAnswer& answer);
 // Of a graph's prediction, one row of all its steps: the answer that is given. `length`: elements
 // of the ragged field that rules the prediction's steps (none: outputs are 0), else not looked at.
 Answer answer_of(const Graph& graph, const double* prediction, i64 length);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/build.h"
+#include "serve/json_text.h"
 #include "serve/page.h"
 #include "serve/server_infer.h"
 
@@ -235,21 +236,25 @@ HttpReply Server::score(const HttpRequest& request) {
   ScoreRequest score = read_score(request, *model());
   const Outcome outcome = answer(std::move(score.rows), score.top);
   if (outcome.kind != Outcome::answered) return not_answered(outcome);
-  json answers = json::array();
+  HttpReply reply;
+  std::string& body = reply.body;
+  body = "{\"answers\":[";
   std::size_t bad = 0;
-  for (const RowReply& reply : outcome.replies) {
-    bad += !reply.error().empty();
-    answers.push_back(reply.error().empty() ? outcome.model->to_json(reply)
-                                            : json{{"error", reply.error()}});
+  for (const RowReply& row : outcome.replies) {
+    if (&row != &outcome.replies[0]) body += ',';
+    bad += !row.error().empty();
+    body += row.error().empty() ? outcome.model->json_text(row) : error_reply(0, row.error()).body;
   }
-  json body = {{"answers", answers},
-               {"model", {{"name", outcome.model->name}, {"version", outcome.model->version},
-                          {"digest", outcome.model->digest}}},
-               {"milliseconds", 1000 * seconds_since(start)}};
-  const bool none = bad > 0 && bad == outcome.replies.size();
-  if (none) body["error"] = "row 0: " + outcome.replies[0].error();
-  HttpReply reply = json_reply(body);
-  if (none) reply.status = 400;
+  body += ']';
+  if (bad > 0 && bad == outcome.replies.size()) {
+    reply.status = 400;
+    body += ",\"error\":";
+    add_json(body, "row 0: " + outcome.replies[0].error());
+  }
+  const json model = {{"name", outcome.model->name}, {"version", outcome.model->version},
+                      {"digest", outcome.model->digest}};
+  body += fmt::format(",\"milliseconds\":{},\"model\":{}}}", 1000 * seconds_since(start),
+                      model.dump(-1, ' ', false, json::error_handler_t::replace));
   return reply;
 }
 

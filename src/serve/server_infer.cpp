@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "serve/json_text.h"
 #include "serve/server_tensor.h"
 
 namespace cohort {
@@ -177,21 +177,9 @@ std::string as_bytes(const Values& values) {
 }
 
 std::string quoted(const std::string& text) {
-  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-std::string as_list(const Values& values) {
-  std::string list = "[";
-  for (const float x : values.numbers) {
-    if (list.size() > 1) list += ',';
-    if (std::isfinite(x)) fmt::format_to(std::back_inserter(list), "{}", x);
-    else list += "null";
-  }
-  for (const std::string& text : values.texts) {
-    if (list.size() > 1) list += ',';
-    list += quoted(text);
-  }
-  return list + "]";
+  std::string out;
+  add_json(out, text);
+  return out;
 }
 
 const char* input_datatype(const std::string& kind) { return kind == "number" ? "FP32" : "BYTES"; }
@@ -248,7 +236,10 @@ HttpReply write_infer(const InferRequest& request, const ServedModel& model,
       outputs += fmt::format("\"parameters\":{{\"binary_data_size\":{}}}}}", bytes.size());
       binary += bytes;
     } else {
-      outputs += "\"data\":" + as_list(values) + "}";
+      outputs += "\"data\":";
+      if (kind->texts) add_json_list(outputs, values.texts);
+      else add_json_list(outputs, values.numbers);
+      outputs += '}';
     }
   }
   HttpReply reply;

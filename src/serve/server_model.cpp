@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "base/build.h"
+#include "device/cpu_thread.h"
 
 namespace cohort {
 namespace {
@@ -73,8 +74,10 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
   model->labels = bundle->labels();
   model->two_tower = bundle->towers() != nullptr;
   model->about = about(*bundle, *model);
-  model->make = [bundle, rows]() -> AnswerRows {
-    auto scorer = std::make_shared<Scorer>(bundle, ScorerOptions{1, rows});
+  const auto weights = load_weights(*bundle, 1);
+  model->make = [bundle, weights, rows]() -> AnswerRows {
+    prepare_cpu_thread();
+    auto scorer = std::make_shared<Scorer>(bundle, ScorerOptions{1, rows}, weights);
     warm_up(*scorer, rows);
     return [scorer](const std::vector<json>& all, i64 top) {
       std::vector<RowReply> replies(all.size());
@@ -88,9 +91,9 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
       return replies;
     };
   };
-  model->to_json = [bundle](const RowReply& reply) {
+  model->json_text = [bundle](const RowReply& reply) {
     const bool scored = !reply.answer.output.empty() || !reply.answer.error.empty();
-    return scored ? to_json(*bundle, reply.answer) : to_json(*bundle, reply.top);
+    return scored ? json_text(*bundle, reply.answer) : json_text(*bundle, reply.top);
   };
   return model;
 }

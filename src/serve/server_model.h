@@ -33,7 +33,7 @@ struct ServedModel {
   bool two_tower = false;
   std::string about;                         // JSON for people: lineage, labels, columns
   std::function<AnswerRows()> make;          // a scorer, in the thread that will use it
-  std::function<nlohmann::json(const RowReply&)> to_json;   // as `cohort score` prints it
+  std::function<std::string(const RowReply&)> json_text;   // as `cohort score` prints it
   std::string label(std::size_t index) const;   // its name, or the number
 };
 

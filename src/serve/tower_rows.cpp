@@ -6,13 +6,12 @@
 
 #include "base/error.h"
 #include "data/eval_reader.h"
+#include "serve/index.h"
 
 namespace cohort {
 namespace {
 
 constexpr i64 rows_at_a_time = 256;
-
-std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
 
 i64 row_bytes(const Input& input) { return count(input.shape) * size_of(input.dtype); }
 

@@ -4,13 +4,12 @@
 #include <variant>
 
 #include "export/onnx.h"
+#include "serve/index.h"
 
 namespace cohort {
 namespace {
 
 using Flags = std::vector<char>;
-
-std::size_t at(i64 index) { return static_cast<std::size_t>(index); }
 
 // Of the nodes in order, those that `value` depends on.
 Flags nodes_behind(const Graph& graph, i64 value) {

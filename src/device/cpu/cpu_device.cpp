@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/cpu/cpu_impl.h"
+#include "device/cpu_thread.h"
 #include "device/function_kernel.h"
 
 #if defined(__x86_64__)
@@ -124,6 +125,8 @@ class CpuDevice : public Device {
 };
 
 }  // namespace
+
+void prepare_cpu_thread() { start_thread(0); }
 
 std::string best_cpu_isa() {
 #if defined(__x86_64__)

@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <thread>
 
+#include "device/cpu_thread.h"
 #include "serve/item_index.h"
 #include "unit/serve/tiny.h"
 
@@ -62,7 +64,47 @@ TEST(Scorer, BadRowsAreToldAndTheOthersAnswered) {
   }
   EXPECT_THAT(answers[1].error, testing::HasSubstr("u0"));
   for (const std::size_t r : {3, 5}) expect_equal(answers[r], answers[0], 1e-6);
-  EXPECT_TRUE(to_json(scorer.bundle(), answers[1]).contains("error"));
+  EXPECT_TRUE(json::parse(json_text(scorer.bundle(), answers[1])).contains("error"));
+  const json told = json::parse(json_text(scorer.bundle(), answers[0]));
+  EXPECT_DOUBLE_EQ(told.at("logit").get<double>(), answers[0].output[0]);
+  EXPECT_DOUBLE_EQ(told.at("probability").get<double>(), answers[0].probabilities[0]);
+}
+
+TEST(Scorer, ItsHalvesAnswerAsTheWhole) {
+  const Tiny tiny = make_two_tower("halves");
+  const auto bundle = tiny.bundle("b");
+  Scorer scorer(bundle, {1, 4});
+  std::vector<json> rows = tiny.raw_rows();
+  rows.resize(6, rows.at(0));
+  rows[1]["u0"] = "many";
+  EXPECT_EQ(scorer.prepare(rows), (std::vector<std::size_t>{0, 2, 3, 4}));
+  const std::vector<Answer> whole = Scorer(bundle, {1, 4}).score(rows);
+  for (int again = 0; again < 2; ++again) {
+    const std::vector<Answer> halves = scorer.answer_prepared();
+    ASSERT_EQ(halves.size(), 4u);
+    for (const std::size_t k : {0, 1, 2, 3}) expect_equal(halves[k], whole[k == 0 ? 0 : k + 1], 0);
+  }
+}
+
+TEST(Scorer, ScorersOfSeveralThreadsShareWeights) {
+  const Tiny tiny = make_two_tower("shared");
+  const auto bundle = tiny.bundle("b");
+  const std::vector<json> rows = tiny.raw_rows();
+  const std::vector<Answer> expected = Scorer(bundle, {1, 8}).score(rows);
+  const auto weights = load_weights(*bundle, 1);
+  std::vector<std::thread> threads;
+  std::vector<std::vector<Answer>> found(4);
+  for (std::size_t k = 0; k < found.size(); ++k)
+    threads.emplace_back([&, k] {
+      prepare_cpu_thread();
+      Scorer scorer(bundle, {1, 8}, weights);
+      for (int again = 0; again < 20; ++again) found[k] = scorer.score(rows);
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& answers : found) {
+    ASSERT_EQ(answers.size(), expected.size());
+    for (std::size_t r = 0; r < answers.size(); ++r) expect_equal(answers[r], expected[r], 0);
+  }
 }
 
 TEST(Scorer, GoldenRowsMustBeAnsweredAlike) {

@@ -61,8 +61,8 @@ struct FakeModel {
       ++made;
       return [this](const std::vector<nlohmann::json>& rows, i64 top) { return answer(rows, top); };
     };
-    model->to_json = [](const RowReply& r) {
-      return nlohmann::json{{"probabilities", r.answer.probabilities}};
+    model->json_text = [](const RowReply& r) {
+      return nlohmann::json{{"probabilities", r.answer.probabilities}}.dump();
     };
     return model;
   }
