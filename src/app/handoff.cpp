@@ -3,15 +3,19 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "app/child.h"
 #include "app/publish.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "store/files.h"
+#include "train/json_lines.h"
 
 namespace cohort {
 namespace {
@@ -19,12 +23,14 @@ namespace {
 struct Wanted {
   std::string checkpoint;
   i64 step = 0;
+  std::string identity;   // of its manifest: a step may be trained again after a rollback
 };
 
 class ChildHandoff final : public Handoff {
  public:
   ChildHandoff(HandoffConfig config, const std::string& run)
-      : config_(std::move(config)), scratch_(run + "/handoff"), log_(run + "/logs/handoff.log") {}
+      : config_(std::move(config)), scratch_(run + "/handoff"), log_(run + "/logs/handoff.log"),
+        done_(run + "/handoffs.jsonl") {}
   ~ChildHandoff() override {
     waiting_.reset();
     if (child_ <= 0) return;
@@ -33,7 +39,11 @@ class ChildHandoff final : public Handoff {
   }
 
   void begin(const std::string& checkpoint, i64 step) override {
-    waiting_ = Wanted{checkpoint, step};
+    guarded([&] {
+      const std::string manifest = real_files().read(checkpoint + "/manifest.json");
+      Wanted wanted{checkpoint, step, to_hex(hash_text(manifest))};
+      if (!done_before(wanted)) waiting_ = std::move(wanted);
+    });
     poll();
   }
   void poll() override { guarded([&] { advance(WNOHANG); }); }
@@ -95,6 +105,25 @@ class ChildHandoff final : public Handoff {
                            "--keep", std::to_string(config_.keep)}, {}, log_, -1});
   }
 
+  bool done_before(const Wanted& wanted) const {
+    const std::vector<nlohmann::json> lines = read_json_lines(real_files(), done_);
+    return std::any_of(lines.begin(), lines.end(), [&](const nlohmann::json& line) {
+      return line.value("checkpoint", "") == wanted.identity && line.value("repo", "") == config_.repo;
+    });
+  }
+
+  void note_done(bool promoted) {
+    const nlohmann::ordered_json line = {{"time", utc_now()},
+                                         {"step", under_way_.step},
+                                         {"checkpoint", under_way_.identity},
+                                         {"repo", config_.repo},
+                                         {"promoted", promoted}};
+    const std::unique_ptr<FileWriter> file = real_files().append(done_);
+    const std::string text = line.dump() + "\n";
+    file->write(text.data(), static_cast<i64>(text.size()));
+    file->close();
+  }
+
   void tell(int status) {
     const int code = status >= 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     const std::string text = real_files().read(log_);
@@ -103,6 +132,7 @@ class ChildHandoff final : public Handoff {
     if (code == 0 || code == not_promoted) {
       ++(code == 0 ? totals_.promoted : totals_.not_promoted);
       log::info("hand-off of step {}: {}", under_way_.step, last_message(since, "info"));
+      note_done(code == 0);
       return;
     }
     ++totals_.failed;
@@ -115,7 +145,7 @@ class ChildHandoff final : public Handoff {
   }
 
   HandoffConfig config_;
-  std::string scratch_, log_;
+  std::string scratch_, log_, done_;
   i64 log_from_ = 0;
   pid_t child_ = 0;
   Wanted under_way_;

@@ -105,6 +105,7 @@ void Trainer::begin() {
               "predict and export", e.optimizer.ema);
   log::debug("{}", plan->print());
   begin_watch();
+  hand_over();   // what an earlier attempt has left
   began = seconds_now();
 }
 

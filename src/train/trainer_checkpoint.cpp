@@ -148,6 +148,7 @@ void Trainer::take_state(const nlohmann::json& saved) {
     ranking = {{best, best_step}};
   const auto most = static_cast<std::size_t>(session.experiment.checkpoint.keep_best);
   if (ranking.size() > most) ranking.resize(most);
+  handoff_due = saved.value("handoff_due", std::vector<i64>{});
   last_metrics.clear();
   stopped_early = out_of_patience();
   ledger = Ledger(static_cast<i64>(ledger.lines().size()));   // rank 0's holds the sum
@@ -178,6 +179,7 @@ nlohmann::json Trainer::state_json() const {
           {"best", {{"value", best}, {"step", best_step},
                     {"evaluations_since", evaluations_since_best}}},
           {"ranking", ranking},
+          {"handoff_due", handoffs_not_done()},
           {"metrics", last_metrics},
           {"loss", last_loss},
           {"config", e.text()},
@@ -237,10 +239,8 @@ void Trainer::checkpoint() {
   for (const auto& [value, at] : ranking) content.retention.best.push_back(at);
   if (session.experiment.train.nonfinite_action == "rollback" && good_save >= 0)
     content.retention.best.push_back(good_save);
-  if (handoff) {
-    const std::vector<i64> kept = handoff->steps();
-    content.retention.best.insert(content.retention.best.end(), kept.begin(), kept.end());
-  }
+  const std::vector<i64> kept = handoffs_not_done();
+  content.retention.best.insert(content.retention.best.end(), kept.begin(), kept.end());
   saver->begin(content);
   save_owed = false;
   last_save = seconds_now();

@@ -29,7 +29,8 @@ bool Trainer::wants_handoff() const {
 
 // Begins with the newest checkpoint that is due, once it exists; tells of what has ended.
 void Trainer::hand_over() {
-  const auto written = std::upper_bound(handoff_due.begin(), handoff_due.end(), saver->last_step());
+  const i64 newest = std::max(saver->last_step(), resumed_at);
+  const auto written = std::upper_bound(handoff_due.begin(), handoff_due.end(), newest);
   const std::vector<i64> due(handoff_due.begin(), written);
   handoff_due.erase(handoff_due.begin(), written);
   if (!handoff) return;
@@ -47,11 +48,21 @@ void Trainer::hand_over() {
   handoff->poll();
 }
 
-// At the end of a run, on rank 0.
-void Trainer::finish_handoff() {
+// Steps of checkpoints that are due or under way, ascending: they are kept, and an attempt that
+// resumes hands them over. On rank 0.
+std::vector<i64> Trainer::handoffs_not_done() const {
+  std::vector<i64> steps = handoff ? handoff->steps() : std::vector<i64>{};
+  steps.insert(steps.end(), handoff_due.begin(), handoff_due.end());
+  return steps;
+}
+
+// At the end of a run, on rank 0. One that must stop soon waits for nothing: --resume does it.
+void Trainer::finish_handoff(Exit outcome) {
   if (!handoff) return;
   hand_over();
-  handoff->wait();
+  if (outcome != Exit::stopped) handoff->wait();
+  for (const i64 left : handoff->steps())
+    log::info("hand-off of step {} is left to the attempt that resumes", left);
   const HandoffTotals& t = handoff->totals();
   run.note({{"handoff", {{"promoted", t.promoted}, {"not_promoted", t.not_promoted},
                          {"failed", t.failed}}}});

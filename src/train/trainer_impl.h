@@ -79,7 +79,8 @@ struct Trainer {
   void open_handoff(const HandoffMaker& maker);
   bool wants_handoff() const;
   void hand_over();
-  void finish_handoff();
+  std::vector<i64> handoffs_not_done() const;
+  void finish_handoff(Exit outcome);
   // trainer_state.cpp
   Ledger summed_ledger();
   void write_ledger();

@@ -114,7 +114,7 @@ void Trainer::finish(Exit outcome) {
   if (ranks.rank() != 0) return;
   const std::string recordings = plan->recordings();
   if (!recordings.empty()) log::info("{}: {}", run.path(), recordings);
-  finish_handoff();
+  finish_handoff(outcome);
   finish_records();
   run.finish(outcome == Exit::done ? "done" : "stopped", static_cast<int>(outcome));
   tell_effective_time();

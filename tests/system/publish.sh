@@ -132,6 +132,36 @@ ragged/config.pbtxt ragged/labels.txt" ] || die "$(cd "$WORK/triton" && echo */*
 }
 triton
 
+# On ranks, and stopped while one is under way: the stop does not wait for it, the attempt that resumes
+# hands it over, once.
+stopped_handoff() {
+  local repo=$WORK/resumed job command rank
+  command="$MPIEXEC -n 2 $(train_command stopping train.epochs=1000 handoff.repo="$repo" \
+    handoff.every_epochs=1 handoff.on_best=false)"
+  $command >"$LOG" 2>&1 &
+  job=$!
+  wait_for_step stopping 1
+  until [ -e "$RUNS/stopping/handoff" ]; do
+    kill -0 "$job" 2>/dev/null || die "it ended without a hand-off"
+    sleep 0.01
+  done
+  for rank in $(ranks); do   # not the hand-off
+    ! tr '\0' ' ' <"/proc/$rank/cmdline" | grep -q ' train ' || break
+  done
+  kill -TERM "$rank"
+  wait "$job"
+  [ $? = 75 ] || die "a stop during a hand-off does not end with exit 75"
+  says "is left to the attempt that resumes"
+  local left
+  left=$(sed -n 's/.*hand-off of step \([0-9]*\) is left.*/\1/p' "$LOG" | tail -n 1)
+  expect 0 $command --resume train.max_steps="$((left + 1))"
+  grep -q "\"step\":$left," "$RUNS/stopping/handoffs.jsonl" || die "step $left was not handed over"
+  says "hand-off of step $left: $repo: version"
+  whole "$repo"
+  expect 0 $command --resume train.max_steps="$((left + 2))"
+  says "hand-offs to $repo: 0 promoted, 0 kept but not promoted, 0 failed"
+}
+
 # Training publishes what is the best so far, and is not held up by what fails.
 handoffs() {
   local repo=$WORK/handed victim
@@ -161,6 +191,7 @@ handoffs() {
     sleep 0.1
   done
   [ -z "$(ranks)" ] || die "the hand-off of a killed training lives on: $(ranks)"
+  stopped_handoff
   expect 2 "$COHORT" train "$CONFIGS/recommend-mlp.yaml" name=wrong runs="$RUNS" \
     data.shards="$SET/recommend-mlp" handoff.repo="$repo" handoff.metric=auc
 }
