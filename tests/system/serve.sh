@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A served bundle: asked by tritonclient and by a browser, by hostile requests, stopped under load, and a
+# A served bundle: asked by tritonclient, by hostile requests, stopped under load, and a
 # repository whose current version moves under load.
 . "$(dirname "$0")/lib.sh" "$@"
 CHECK=$2/tests/system/serve_check.py
@@ -59,21 +59,6 @@ check hostile "$URL"
 check body "$URL/v2/models/other" 404
 check body "$URL/v1/model" 200
 says '"lineage"'
-
-# The page, by a browser.
-browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || browser=
-if [ -n "$browser" ]; then
-  expect 0 "$browser" --headless=new --no-sandbox --disable-gpu --user-data-dir="$WORK/browser" \
-    --virtual-time-budget=10000 --dump-dom "$URL/?text=a+fine+film"
-  says 'data-state="done"'
-  says '<h1 id="name">first</h1>'
-  says "$(cut -c 1-64 "$B/MANIFEST.sha256")"
-  expect 0 "$browser" --headless=new --no-sandbox --disable-gpu --user-data-dir="$WORK/browser" \
-    --virtual-time-budget=10000 --dump-dom "$URL/?example"
-  says 'data-state="done"'
-else
-  echo "Not tested: the page, as no chromium is there"
-fi
 
 # A stop under load: whoever was connected is answered.
 "$PYTHON" "$CHECK" load "$URL" loaded never &

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The page of `cohort serve` as a person uses it, in a real browser: a text is typed, a picture dropped,
+# a user entered; the answers are the server's.
+. "$(dirname "$0")/lib.sh" "$@"
+HERE=$2/tests/system
+PYTHON=${COHORT_TEST_PYTHON:-python3}
+
+skip() { echo "Skipped: $*"; exit 77; }
+command -v chromium >/dev/null && command -v chromedriver >/dev/null ||
+  skip "chromium and chromedriver are not installed"
+"$PYTHON" -c 'import selenium' 2>/dev/null || skip "selenium is needed by COHORT_TEST_PYTHON"
+
+# page KIND CONFIG SET: of a short training, used in a browser.
+page() {
+  local kind=$1 config=$2 set=$3 server url i
+  expect 0 "$COHORT" train "$CONFIGS/$config.yaml" data.shards="$SET/$set" runs="$RUNS" train.epochs=1 \
+    train.max_steps=4 data.lanes=0 train.global_batch=7 device.threads=1 optimizer.warmup_steps=0
+  expect 0 "$COHORT" export "$RUNS/$config" --to "$WORK/bundles/$config"
+  : >url
+  "$COHORT" serve "$WORK/bundles/$config" --port 0 >url 2>server.log &
+  server=$!
+  for ((i = 0; i < 600 * PATIENCE; i++)); do
+    url=$(cat url)
+    [ -z "$url" ] || break
+    kill -0 "$server" 2>/dev/null || die "no server of $config: $(cat server.log)"
+    sleep 0.1
+  done
+  expect 0 "$PYTHON" "$HERE/page_check.py" "$kind" "$url" "$WORK/bundles/$config" "$WORK"
+  kill -TERM "$server"
+  wait "$server" || die "the server of $config ended with $?"
+}
+
+shard sentiment recommend
+page text sentiment-cnn sentiment
+page user recommend-two-tower recommend
+expect 0 "$PYTHON" "$HERE/export_check.py" pictures "$WORK/pictures"
+expect 0 "$COHORT" shard "$SHARDS/cifar10-jpeg.yaml" root="$WORK/pictures" output="$SET/pictures"
+page picture image-cnn pictures
+echo "page passed"
