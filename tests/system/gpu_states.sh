@@ -7,6 +7,8 @@
 few_rows behavior recommend sentiment
 toys
 TWO="train.epochs=2 checkpoint.every_steps=1 checkpoint.keep_last=100"
+# options CONFIG: one of them with an average of its weights.
+options() { [ "$1" != behavior-rnn ] || TWO="$TWO optimizer.ema=0.9"; echo "$TWO"; }
 
 # go_on RUN NAME CONFIG DEVICE: a run that has but the first half of the checkpoints of RUN, resumed.
 go_on() {
@@ -19,13 +21,13 @@ go_on() {
   # One that was due while another was being written has a later step.
   step=$((10#$(last_step "$2")))
   [ "$step" -ge 1 ] || die "$1 has no early checkpoint"
-  train "$3" "$2" 2 --resume $TWO device.kind="$4"
+  train "$3" "$2" 2 --resume $(options "$3") device.kind="$4"
   says "resumed from"
   says "at step $step"
 }
-for config in recommend-two-tower sentiment-cnn; do
-  train $config $config-gpu 2 $TWO
-  train $config $config-cpu 2 $TWO device.kind=cpu
+for config in recommend-two-tower sentiment-cnn behavior-rnn; do
+  train $config $config-gpu 2 $(options $config)
+  train $config $config-cpu 2 $(options $config) device.kind=cpu
   near $config-gpu $config-cpu 1e-4
   go_on $config-gpu $config-gpu-gpu $config cuda
   same_end $config-gpu-gpu $config-gpu
@@ -47,7 +49,7 @@ close_to() {
 }
 
 # Scores and predictions of one checkpoint are the same on both devices.
-for config in recommend-two-tower sentiment-cnn; do
+for config in recommend-two-tower sentiment-cnn behavior-rnn; do
   for device in cpu cuda; do
     run=$RUNS/$config-gpu
     $(on_gpus 2) "$COHORT" eval "$run" --split test --json device.kind=$device >$device.json 2>"$LOG" ||
