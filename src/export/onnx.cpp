@@ -25,12 +25,34 @@ bool same(const onnx::TensorShapeProto::Dimension& dim, const std::string& expec
   return dim.dim_param() == expected;
 }
 
+// The checker looks for the data file, which is not there yet: its weights as inputs instead.
+void check_without_data(const onnx::ModelProto& model) {
+  onnx::ModelProto copy = model;
+  onnx::GraphProto& graph = *copy.mutable_graph();
+  graph.clear_initializer();
+  for (const onnx::TensorProto& tensor : model.graph().initializer()) {
+    if (tensor.data_location() != onnx::TensorProto::EXTERNAL) {
+      *graph.add_initializer() = tensor;
+      continue;
+    }
+    onnx::ValueInfoProto& input = *graph.add_input();
+    input.set_name(tensor.name());
+    auto& type = *input.mutable_type()->mutable_tensor_type();
+    type.set_elem_type(tensor.data_type());
+    for (const auto extent : tensor.dims()) type.mutable_shape()->add_dim()->set_dim_value(extent);
+  }
+  onnx::checker::check_model(copy);
+}
+
 // The checker, strict inference of every shape, and that N reaches the outputs as a symbol.
 void check(onnx::ModelProto& model, const OnnxWriter& made, i64 opset) {
   COHORT_CHECK(opset <= 17 && model.ir_version() <= 8, "an ONNX version that engines may not know");
   auto& graph = *model.mutable_graph();
   try {
-    onnx::checker::check_model(model);
+    if (made.external.empty())
+      onnx::checker::check_model(model);
+    else
+      check_without_data(model);
     for (auto& output : *graph.mutable_output())
       output.mutable_type()->mutable_tensor_type()->clear_shape();
     onnx::shape_inference::InferShapes(model, onnx::OpSchemaRegistry::Instance(), {true, 1, false});
@@ -87,11 +109,12 @@ OnnxModel to_onnx_part(const Graph& graph, const std::vector<NamedView>& weights
   auto& opset = *model.add_opset_import();
   opset.set_domain("");
   opset.set_version(options.opset);
-  OnnxEmitter emitter(graph, weights, part);
+  OnnxEmitter emitter(graph, weights, part, options);
   OnnxWriter& writer = emitter.run();
   model.mutable_graph()->Swap(&writer.graph());
   check(model, writer, options.opset);
-  return {bytes_of(model), writer.inputs, writer.outputs};
+  return {bytes_of(model), writer.inputs, writer.outputs, data_file_of(options),
+          std::move(writer.external)};
 }
 
 OnnxModel to_onnx(const Graph& graph, const std::vector<NamedView>& weights,
@@ -118,11 +141,14 @@ std::optional<Towers> towers_of(const Graph& graph) {
 
 TowerModels to_onnx_towers(const Graph& graph, const Towers& towers,
                            const std::vector<NamedView>& weights, const OnnxOptions& options) {
-  const auto part = [&](const OnnxPart& ends) {
-    return to_onnx_part(graph, weights, ends, options);
+  const auto part = [&](const OnnxPart& ends, const char* file) {
+    OnnxOptions named = options;
+    named.file = file;
+    return to_onnx_part(graph, weights, ends, named);
   };
-  return {part({{}, {{towers.user, "vector"}}}), part({{}, {{towers.item, "vector"}}}),
-          part({{{towers.user, "user_vector"}, {towers.item, "item_vector"}}, {}})};
+  return {part({{}, {{towers.user, "vector"}}}, "user_tower.onnx"),
+          part({{}, {{towers.item, "vector"}}}, "item_tower.onnx"),
+          part({{{towers.user, "user_vector"}, {towers.item, "item_vector"}}, {}}, "scorer.onnx")};
 }
 
 }  // namespace cohort

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "export/onnx_weights.h"
 
 namespace cohort {
 namespace {
@@ -14,15 +15,15 @@ constexpr i64 kLargest = (i64{1} << 31) - (i64{1} << 20);
 }  // namespace
 
 OnnxEmitter::OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weights,
-                         const OnnxPart& part)
-    : graph_(graph), weights_(weights), part_(part) {
+                         const OnnxPart& part, const OnnxOptions& options)
+    : graph_(graph), weights_(weights), part_(part), options_(options) {
   writer_.graph().set_name("cohort");
 }
 
 OnnxWriter& OnnxEmitter::run() {
   if (part_.to.empty() && answers_every_step()) answer_last_step();
   find_needed();
-  check_size();
+  place_weights();
   declare_inputs();
   declare_outputs();
   for (const Node& node : graph_.nodes) {
@@ -86,7 +87,8 @@ void OnnxEmitter::find_needed() {
   }
 }
 
-void OnnxEmitter::check_size() const {
+// In the model, or the large ones in a file of their own.
+void OnnxEmitter::place_weights() {
   i64 bytes = 0;
   const Param* largest = nullptr;
   for (const Node& node : graph_.nodes) {
@@ -97,10 +99,12 @@ void OnnxEmitter::check_size() const {
       if (!largest || count(param.shape) > count(largest->shape)) largest = &param;
     }
   }
+  if (bytes > options_.inline_model)
+    return writer_.use_data_file(data_file_of(options_), options_.inline_tensor);
   if (bytes <= kLargest) return;
   fail(Exit::usage, "ONNX model: expected at most {} bytes of weights, as one file of this format "
-       "holds, got {}, most of them in '{}' {}; use fewer rows or a smaller dim, or serve the "
-       "weights without ONNX", kLargest, bytes, largest->name, to_string(largest->shape));
+       "holds, got {}, most of them in '{}' {}; let them stand in a data file", kLargest, bytes,
+       largest->name, to_string(largest->shape));
 }
 
 void OnnxEmitter::declare_inputs() {
@@ -198,7 +202,8 @@ std::vector<double> OnnxEmitter::numbers(const Node& node, std::size_t k) const 
 }
 
 std::string OnnxEmitter::parameter(const Node& node, std::size_t k) {
-  return writer_.floats(parameter_name(node, k), weight(node, k).shape, numbers(node, k));
+  const View& view = weight(node, k);
+  return writer_.weight(parameter_name(node, k), view.shape, floats_of(view));
 }
 
 std::string OnnxEmitter::activated(Activation kind, const std::string& in,

@@ -18,7 +18,8 @@ enum class Channels : u8 { last, first };
 
 class OnnxEmitter {
  public:
-  OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weights, const OnnxPart& part);
+  OnnxEmitter(const Graph& graph, const std::vector<NamedView>& weights, const OnnxPart& part,
+              const OnnxOptions& options);
   OnnxWriter& run();   // emits everything
 
  private:
@@ -27,7 +28,7 @@ class OnnxEmitter {
   // onnx_emit.cpp: what is needed, values and weights
   void answer_last_step();
   void find_needed();
-  void check_size() const;
+  void place_weights();
   void declare_inputs();
   void declare_outputs();
   void emit_node(const Node& node);
@@ -100,6 +101,7 @@ class OnnxEmitter {
   } last_step_;
   const std::vector<NamedView>& weights_;
   const OnnxPart& part_;
+  const OnnxOptions& options_;
   OnnxWriter writer_;
   std::vector<bool> needed_;                          // per value
   std::map<i64, std::array<std::string, 2>> values_;  // by value: its name, channels last and first

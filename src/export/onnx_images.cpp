@@ -1,6 +1,7 @@
 // Ops on images, channels first.
 #include "base/error.h"
 #include "export/onnx_emit.h"
+#include "export/onnx_weights.h"
 
 namespace cohort {
 namespace {
@@ -24,16 +25,13 @@ std::string OnnxEmitter::image(const Node& node) {
 
 void OnnxEmitter::emit(const Node& node, const Conv2d& op) {
   const std::string& name = value(node.out[0]).name;
-  const i64 channels = weight(node, 0).shape[3], places = op.kernel * op.kernel;
-  const std::vector<double> from = numbers(node, 0);   // [filters, places, channels of a group]
-  std::vector<double> to(from.size());
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const auto c = static_cast<i64>(i) % channels, place = static_cast<i64>(i) / channels % places;
-    const i64 f = static_cast<i64>(i) / channels / places;
-    to[static_cast<std::size_t>((f * channels + c) * places + place)] = from[i];
-  }
-  Names in{image(node), writer_.floats(parameter_name(node, 0),
-                                       {op.filters, channels, op.kernel, op.kernel}, to)};
+  const View& view = weight(node, 0);   // [filters, places, channels of a group]
+  const i64 channels = view.shape[3], places = op.kernel * op.kernel;
+  const OnnxBytes weights = floats_of(view, view.count(), [=](i64 i) {
+    return (i / places / channels * places + i % places) * channels + i / places % channels;
+  });
+  Names in{image(node), writer_.weight(parameter_name(node, 0),
+                                       {op.filters, channels, op.kernel, op.kernel}, weights)};
   if (op.bias) in.push_back(parameter(node, 1));
   OnnxAttributes attributes = window(op.kernel, op.stride, op.padding);
   if (op.groups > 1) attributes.push_back({"group", op.groups});

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "export/onnx_emit.h"
+#include "export/onnx_weights.h"
 
 namespace cohort {
 
@@ -18,13 +19,11 @@ void OnnxEmitter::emit(const Node& node, const Dense& op) {
     y = writer_.node("Gemm", in, name, {{"transB", i64{1}}});
   } else {   // Gemm takes no steps: the same with the weight transposed
     const View& w = weight(node, 0);
-    const std::vector<double> rows = numbers(node, 0);
-    std::vector<double> columns(rows.size());
-    const auto units = static_cast<std::size_t>(w.shape[0]), width = rows.size() / units;
-    for (std::size_t i = 0; i < rows.size(); ++i) columns[i % width * units + i / width] = rows[i];
-    const Shape shape{w.shape[1], w.shape[0]};
-    y = writer_.node("MatMul", {x, writer_.floats(parameter_name(node, 0), shape, columns)},
-                     name + "_product");
+    const i64 units = w.shape[0], width = w.shape[1];
+    const OnnxBytes columns =
+        floats_of(w, w.count(), [=](i64 i) { return i % units * width + i / units; });
+    const std::string turned = writer_.weight(parameter_name(node, 0), {width, units}, columns);
+    y = writer_.node("MatMul", {x, turned}, name + "_product");
     if (op.bias) y = writer_.node("Add", {y, parameter(node, 1)}, name);
   }
   set(node.out[0], activated(op.activation, y, name));
@@ -32,21 +31,8 @@ void OnnxEmitter::emit(const Node& node, const Dense& op) {
 
 // The table with a row of zeros behind it, which is what -1 means to Gather.
 void OnnxEmitter::emit(const Node& node, const Embedding& op) {
-  const View& table = weight(node, 0);
-  const auto row = static_cast<std::size_t>(op.dim * size_of(DType::f32));
-  std::string bytes;
-  bytes.reserve(static_cast<std::size_t>(op.rows + 1) * row);
-  if (table.dtype == DType::f32)
-    bytes.assign(table.as<char>(), static_cast<std::size_t>(table.bytes()));
-  for (i64 r = 0; table.dtype != DType::f32 && r < op.rows; ++r) {
-    const char* from = table.as<char>() + r * op.dim * size_of(table.dtype);
-    const std::vector<char> narrow =
-        from_doubles(DType::f32, to_doubles(table.dtype, from, op.dim));
-    bytes.append(narrow.begin(), narrow.end());
-  }
-  bytes.append(row, '\0');
-  const std::string name = writer_.constant(parameter_name(node, 0), DType::f32,
-                                            {op.rows + 1, op.dim}, std::move(bytes));
+  const std::string name = writer_.weight(parameter_name(node, 0), {op.rows + 1, op.dim},
+                                          floats_of(weight(node, 0), op.dim));
   set(node.out[0], writer_.node("Gather", {name, read(node.in[0])}, value(node.out[0]).name));
   if (zeroed_.count(node.in[0])) zeroed_.insert(node.out[0]);
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "export/onnx_emit.h"
+#include "export/onnx_weights.h"
 
 namespace cohort {
 
@@ -10,18 +11,14 @@ namespace cohort {
 std::string OnnxEmitter::gates(const Node& node, std::size_t k, const std::vector<i64>& blocks,
                                i64 units) {
   const View& view = weight(node, k);
-  const std::vector<double> from = numbers(node, k);
   const i64 block = view.count() / view.shape[0] * units;
-  std::vector<double> to;
-  for (i64 b : blocks) {
-    if (b < 0)
-      to.insert(to.end(), static_cast<std::size_t>(block), 0.0);
-    else
-      to.insert(to.end(), from.begin() + b * block, from.begin() + (b + 1) * block);
-  }
   Shape shape{1, static_cast<i64>(blocks.size()) * units};
   if (view.shape.size() > 1) shape.push_back(view.shape[1]);
-  return writer_.floats(parameter_name(node, k), shape, to);
+  return writer_.weight(parameter_name(node, k), shape,
+                        floats_of(view, count(shape), [blocks, block](i64 i) {
+                          const i64 b = blocks[static_cast<std::size_t>(i / block)];
+                          return b < 0 ? -1 : b * block + i % block;
+                        }));
 }
 
 void OnnxEmitter::emit(const Node& node, const Recurrent& op) {
@@ -61,16 +58,13 @@ void OnnxEmitter::emit(const Node& node, const Recurrent& op) {
 void OnnxEmitter::emit(const Node& node, const Conv1d& op) {
   const i64 in = node.in[0];
   const std::string& name = value(node.out[0]).name;
-  const i64 channels = value(in).shape[1];
-  const std::vector<double> from = numbers(node, 0);   // [filters, width, channels]
-  std::vector<double> to(from.size());
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const auto c = static_cast<i64>(i) % channels, a = static_cast<i64>(i) / channels % op.width;
-    const i64 f = static_cast<i64>(i) / channels / op.width;
-    to[static_cast<std::size_t>((f * channels + c) * op.width + a)] = from[i];
-  }
-  const std::string weights =
-      writer_.floats(parameter_name(node, 0), {op.filters, channels, op.width}, to);
+  const i64 channels = value(in).shape[1], width = op.width;
+  const View& view = weight(node, 0);   // [filters, width, channels]
+  const std::string weights = writer_.weight(
+      parameter_name(node, 0), {op.filters, channels, width},
+      floats_of(view, view.count(), [=](i64 i) {
+        return (i / width / channels * width + i % width) * channels + i / width % channels;
+      }));
   OnnxAttributes attributes{{"kernel_shape", std::vector<i64>{op.width}}};
   if (ragged(in)) attributes.push_back({"pads", std::vector<i64>{0, op.width - 1}});
   std::string x = read(in, Channels::first);

@@ -5,6 +5,9 @@
 namespace cohort {
 namespace {
 
+// What systems can map: pages; Windows maps from multiples of 64 KiB, small tensors are read there.
+constexpr i64 page = 4096, granularity = 65536, large_tensor = 1 << 20;
+
 void describe(onnx::ValueInfoProto& info, const OnnxTensor& tensor) {
   info.set_name(tensor.name);
   auto& type = *info.mutable_type()->mutable_tensor_type();
@@ -40,6 +43,8 @@ std::string bytes_of(DType dtype, const std::vector<double>& values) {
 }
 
 }  // namespace
+
+std::string data_file_of(const OnnxOptions& options) { return options.file + ".data"; }
 
 i64 onnx_type(DType dtype) {
   switch (dtype) {
@@ -100,13 +105,50 @@ std::string OnnxWriter::constant(const std::string& name, DType dtype, const Sha
                                  std::string bytes) {
   COHORT_CHECK(static_cast<i64>(bytes.size()) == cohort::count(shape) * size_of(dtype),
                "the bytes of constant " + name);
+  onnx::TensorProto& tensor = initializer(name, dtype, shape);
+  tensor.set_raw_data(std::move(bytes));
+  return tensor.name();
+}
+
+onnx::TensorProto& OnnxWriter::initializer(const std::string& name, DType dtype,
+                                           const Shape& shape) {
   onnx::TensorProto& tensor = *graph_.add_initializer();
-  const std::string taken = unique(name);
-  tensor.set_name(taken);
+  tensor.set_name(unique(name));
   tensor.set_data_type(static_cast<i32>(onnx_type(dtype)));
   for (i64 extent : shape) tensor.add_dims(extent);
-  tensor.set_raw_data(std::move(bytes));
-  return taken;
+  return tensor;
+}
+
+void OnnxWriter::use_data_file(const std::string& file, i64 inline_tensor) {
+  data_file_ = file;
+  inline_tensor_ = inline_tensor;
+}
+
+std::string OnnxWriter::weight(const std::string& name, const Shape& shape, OnnxBytes make) {
+  const i64 bytes = cohort::count(shape) * size_of(DType::f32);
+  if (data_file_.empty() || bytes <= inline_tensor_) {
+    std::string all;
+    all.reserve(static_cast<std::size_t>(bytes));
+    make([&](const void* data, i64 n) {
+      all.append(static_cast<const char*>(data), static_cast<std::size_t>(n));
+    });
+    return constant(name, DType::f32, shape, std::move(all));
+  }
+  onnx::TensorProto& tensor = initializer(name, DType::f32, shape);
+  const i64 end = external.empty() ? 0 : external.back().offset + external.back().bytes;
+  const i64 unit = bytes < large_tensor ? page : granularity;
+  const i64 offset = (end + unit - 1) / unit * unit;
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  const auto tell = [&](const char* key, const std::string& value) {
+    auto& entry = *tensor.add_external_data();
+    entry.set_key(key);
+    entry.set_value(value);
+  };
+  tell("location", data_file_);
+  tell("offset", std::to_string(offset));
+  tell("length", std::to_string(bytes));
+  external.push_back({tensor.name(), offset, bytes, std::move(make)});
+  return tensor.name();
 }
 
 std::string OnnxWriter::floats(const std::string& name, const Shape& shape,

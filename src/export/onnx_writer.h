@@ -17,9 +17,14 @@ struct OnnxAttribute {
 };
 using OnnxAttributes = std::vector<OnnxAttribute>;
 
+std::string data_file_of(const OnnxOptions& options);
+
 class OnnxWriter {
  public:
   using Names = std::vector<std::string>;
+
+  // Weights of more than `inline_tensor` bytes go to the file of this name; none: they stay here.
+  void use_data_file(const std::string& file, i64 inline_tensor);
 
   // Ends of the model; Exit::usage for a name that is taken.
   void input(const OnnxTensor& tensor);
@@ -34,7 +39,9 @@ class OnnxWriter {
   void node_as(const char* op, const Names& in, const Names& out,
                const OnnxAttributes& attributes = {});
 
-  // Constants. `bytes` are little-endian elements. Equal small ones are stored once.
+  // A float32 weight; `make` is asked now, or when the data file is written.
+  std::string weight(const std::string& name, const Shape& shape, OnnxBytes make);
+  // Constants inside the model. `bytes`: little-endian elements. Equal small ones are stored once.
   std::string constant(const std::string& name, DType dtype, const Shape& shape,
                        std::string bytes);
   std::string floats(const std::string& name, const Shape& shape,
@@ -44,12 +51,16 @@ class OnnxWriter {
 
   onnx::GraphProto& graph() { return graph_; }
   std::vector<OnnxTensor> inputs, outputs;
+  std::vector<OnnxExternal> external;
 
  private:
+  onnx::TensorProto& initializer(const std::string& name, DType dtype, const Shape& shape);
   void take(const std::string& name);
   onnx::GraphProto graph_;
   std::set<std::string> names_;
   std::map<std::string, std::string> small_;   // what a small constant holds -> its name
+  std::string data_file_;                      // empty: none
+  i64 inline_tensor_ = 0;
 };
 
 i64 onnx_type(DType dtype);

@@ -84,16 +84,76 @@ TEST(OnnxModel, AFieldOfTheNameOfAnOutputIsRefused) {
   EXPECT_THAT(error_of(Exit::usage, [&] { to_onnx(c.graph, c.weights); }), HasSubstr("'logits'"));
 }
 
-TEST(OnnxModel, MoreThanTwoGibibytesAreRefused) {
-  OnnxCase c("recommend-two-tower", true);
-  Param& table = c.graph.params[0];
-  table.shape = {i64{1} << 27, 4};
-  c.weights[0].view = {nullptr, DType::f32, table.shape};
-  const std::string error = error_of(Exit::usage, [&] { to_onnx(c.graph, c.weights); });
-  EXPECT_THAT(error, HasSubstr("got 21474"));
-  EXPECT_THAT(error, HasSubstr("in '" + table.name + "' [134217728, 4]"));
+// A model of a table that is nowhere: weights of the data file are read when that is written.
+struct Large : OnnxCase {
+  Large() : OnnxCase("recommend-two-tower", true) {
+    for (Node& node : graph.nodes) {
+      auto* op = std::get_if<Embedding>(&node.op);
+      if (op && node.params.at(0) == 0) op->rows = rows;
+    }
+    graph.params[0].shape[0] = rows;
+    weights[0].view = {nullptr, DType::f32, graph.params[0].shape};
+  }
+  static constexpr i64 rows = i64{1} << 30;
+};
+
+TEST(OnnxModel, MoreThanTwoGibibytesGoToADataFileByThemselves) {
+  const Large c;
+  OnnxOptions options;
+  options.inline_tensor = 15;
+  const OnnxModel model = to_onnx(c.graph, c.weights, options);
+  EXPECT_LT(model.bytes.size(), 10000u);
+  EXPECT_EQ(model.data_file, "model.onnx.data");
+  ASSERT_GE(model.external.size(), 2u);
+  i64 end = 0;
+  bool beyond = false;   // 32 bits of offset
+  for (const OnnxExternal& weight : model.external) {
+    EXPECT_EQ(weight.offset % (weight.bytes < (1 << 20) ? 4096 : 65536), 0) << weight.name;
+    EXPECT_GE(weight.offset, end);
+    end = weight.offset + weight.bytes;
+    beyond = beyond || weight.offset > (i64{1} << 32);
+  }
+  EXPECT_TRUE(beyond);
+  EXPECT_EQ(model.external[0].bytes, (Large::rows + 1) * 3 * 4);
   const Towers towers = *towers_of(c.graph);   // the other tower has no part in it
-  EXPECT_NO_THROW(to_onnx_part(c.graph, c.weights, {{}, {{towers.item, "vector"}}}));
+  EXPECT_TRUE(to_onnx_part(c.graph, c.weights, {{}, {{towers.item, "vector"}}}).external.empty());
+}
+
+TEST(OnnxModel, MoreThanTwoGibibytesInOneFileAreRefused) {
+  const Large c;
+  OnnxOptions options;
+  options.inline_model = i64{1} << 40;
+  const std::string error = error_of(Exit::usage, [&] { to_onnx(c.graph, c.weights, options); });
+  EXPECT_THAT(error, HasSubstr("got 128849"));
+  EXPECT_THAT(error, HasSubstr("in '" + c.graph.params[0].name + "' [1073741824, 3]"));
+}
+
+TEST(OnnxModel, DataFilesThatDoNotFitAreRefused) {
+  const OnnxCase c("recommend-mlp", true);
+  OnnxOptions options;
+  options.inline_model = -1;
+  options.inline_tensor = 15;
+  const OnnxModel model = to_onnx(c.graph, c.weights, options);
+  const std::string folder = ::testing::TempDir() + "cohort-onnx-data";
+  real_files().make_folder(folder);
+  const std::string path = folder + "/model.onnx";
+  const auto write = [&](const std::string& name, const std::string& bytes) {
+    const auto out = real_files().create(folder + "/" + name);
+    out->write(bytes.data(), static_cast<i64>(bytes.size()));
+    out->close();
+  };
+  write("model.onnx", model.bytes);
+  EXPECT_THAT(error_of(Exit::storage, [&] { check_onnx_file(path); }),
+              HasSubstr("model.onnx.data"));
+  const auto out = real_files().create(path + ".data");
+  write_onnx_data(*out, model);
+  out->close();
+  EXPECT_NO_THROW(check_onnx_file(path));
+  const std::string data = real_files().read(path + ".data");
+  write("model.onnx.data", data.substr(0, data.size() - 1));
+  EXPECT_THAT(error_of(Exit::storage, [&] { check_onnx_file(path); }),
+              HasSubstr(fmt::format("expected {} bytes", data.size())));
+  real_files().remove(folder);
 }
 
 TEST(OnnxTowers, AreFoundWhereTheFieldsAreApart) {

@@ -26,6 +26,12 @@ class OnnxRuntimeTest : public ::testing::TestWithParam<std::string> {
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   std::string write_model(const std::string& name, const OnnxModel& model) const {
     std::ofstream(path(name), std::ios::binary) << model.bytes;
+    if (!model.external.empty()) {
+      const auto out = real_files().create(path(model.data_file));
+      write_onnx_data(*out, model);
+      out->close();
+      check_onnx_file(path(name));
+    }
     return " \"" + path(name) + "\"";
   }
   // run_onnx.py's exit status.
@@ -57,6 +63,24 @@ TEST_P(OnnxRuntimeTest, AnswersAsTheReferenceDevice) {
   EXPECT_EQ(status, 0);
 }
 
+// The same weights in a file of their own: the very same numbers.
+TEST_P(OnnxRuntimeTest, AnswersAlikeWithItsWeightsInADataFile) {
+  const OnnxCase c(GetParam(), true);
+  write_rows(c, path("rows.safetensors"));
+  OnnxOptions options;
+  const OnnxModel inside = to_onnx(c.graph, c.weights, options);
+  options.file = "beside.onnx";
+  options.inline_model = -1;
+  options.inline_tensor = 15;
+  const OnnxModel beside = to_onnx(c.graph, c.weights, options);
+  EXPECT_TRUE(inside.external.empty());
+  ASSERT_FALSE(beside.external.empty());
+  const int status = run("--alike" + write_model("inside.onnx", inside) +
+                         write_model("beside.onnx", beside));
+  if (status == without_runtime) GTEST_SKIP() << "the Python has no onnxruntime";
+  EXPECT_EQ(status, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, OnnxRuntimeTest, ::testing::ValuesIn(exported_names()),
                          [](const auto& test) { return test_name(test.param); });
 
@@ -68,10 +92,16 @@ TEST_P(OnnxTowersTest, TowersAndScorerAnswerAsTheWhole) {
     write_rows(c, path("rows.safetensors"));
     const auto towers = towers_of(c.graph);
     ASSERT_TRUE(towers);
-    const TowerModels models = to_onnx_towers(c.graph, *towers, c.weights);
+    OnnxOptions options;
+    options.inline_model = fused ? -1 : options.inline_model;
+    options.inline_tensor = 15;
+    const TowerModels models = to_onnx_towers(c.graph, *towers, c.weights, options);
+    EXPECT_EQ(models.user.external.empty(), !fused);
+    EXPECT_EQ(models.item.external.empty(), !fused);
     const int status =
-        run("--towers" + write_model("user.onnx", models.user) +
-            write_model("item.onnx", models.item) + write_model("scorer.onnx", models.scorer));
+        run("--towers" + write_model("user_tower.onnx", models.user) +
+            write_model("item_tower.onnx", models.item) +
+            write_model("scorer.onnx", models.scorer));
     if (status == without_runtime) GTEST_SKIP() << "the Python has no onnxruntime";
     EXPECT_EQ(status, 0);
   }

@@ -2,6 +2,7 @@
 
   run_onnx.py ROWS.safetensors MODEL.onnx ...
   run_onnx.py ROWS.safetensors --towers USER.onnx ITEM.onnx SCORER.onnx
+  run_onnx.py ROWS.safetensors --alike MODEL.onnx OTHER.onnx   the second also answers as the first, bit for bit
 
 All rows at once, with more steps than any row has, and each row alone with no more steps than it
 has; behind a row's length stand values that must not be looked at. Exit 1 with what differs; 77
@@ -124,11 +125,24 @@ def check_towers(paths, tensors, count):
         compare(run(scorer, given), tensors, rows, f"towers: {what}")
 
 
+def check_alike(paths, tensors, count):
+    first, second = (session_of(path) for path in paths)
+    names = [end.name for end in first.get_inputs()]
+    for what, rows, more in cases(count):
+        given = feeds(tensors, names, rows, more)
+        expected = run(first, given)
+        for name, got in run(second, given).items():
+            assert np.array_equal(got, expected[name]), (what, name, got, expected[name])
+
+
 def main(arguments):
     tensors = read_tensors(arguments[0])
     count = len(next(values for name, values in tensors.items() if name.startswith("answer/")))
     if arguments[1] == "--towers":
         check_towers(arguments[2:], tensors, count)
+    elif arguments[1] == "--alike":
+        check_model(arguments[3], tensors, count)
+        check_alike(arguments[2:], tensors, count)
     else:
         for path in arguments[1:]:
             check_model(path, tensors, count)
