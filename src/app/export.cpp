@@ -171,6 +171,7 @@ int run_export(World& world, const ExportOptions& options) {
   content.labels = labels_of(trained.session);
   content.lineage = lineage_of(trained, options);
   content.opset = options.opset;
+  if (options.external_data) content.inline_model = -1;
   content.shards = trained.session.shards;
   const std::string digest = write_bundle(files, options.to, content);
   log::info("{}: {} at step {}, {} golden rows answered alike", options.to, content.lineage.run,

@@ -12,6 +12,7 @@ struct ExportOptions {
   std::string checkpoint = "best";       // of a run: best, last or a step
   i64 opset = 13;
   std::vector<std::string> overrides;
+  bool external_data = false;            // weights beside the ONNX models, however few they are
 };
 // Prints the root digest and the folder as `sha256sum` does. On one rank.
 int run_export(World& world, const ExportOptions& options);

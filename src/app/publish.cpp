@@ -168,7 +168,7 @@ int run_handoff(const PublishVerbs& o) {
   real_files().remove(o.scratch);
   const Scratch scratch{o.scratch};
   Alone world;
-  run_export(world, {o.checkpoint, o.scratch, "best", 13, {"device.threads=1"}});
+  run_export(world, {o.checkpoint, o.scratch, "best", 13, {"device.threads=1"}, false});
   PublishVerbs publish = o;
   publish.bundle = o.scratch;
   publish.threads = 1;

@@ -16,6 +16,8 @@ void add_export(CLI::App& app, ExportOptions& o, RankJob& job) {
   verb->add_option("--opset", o.opset, "of the ONNX models; 17 for newer runtimes alone")
       ->check(CLI::IsMember({13, 17}))
       ->capture_default_str();
+  verb->add_flag("--external-data", o.external_data,
+                 "weights beside the ONNX models, as is done above 1.5 GiB anyhow");
   verb->add_option("overrides", o.overrides, "key=value: replaces a key of the config");
   verb->callback([&] { job = [&o](World& w) { return run_export(w, o); }; });
 }

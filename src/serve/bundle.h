@@ -42,6 +42,8 @@ struct BundleContent {
   std::vector<std::string> labels;            // of a classifier, by index
   Lineage lineage;
   i64 opset = 13;
+  i64 inline_model = i64{3} << 29;            // bytes; see OnnxOptions
+  i64 inline_tensor = 1024;
   std::shared_ptr<ShardSet> shards;           // two towers: the rows of users and items
 };
 

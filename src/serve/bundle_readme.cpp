@@ -64,6 +64,16 @@ constexpr const char* tower_files_text =
     "| `users.safetensors` | features of every user, by id |\n"
     "| `index.faiss` | nearest items (if the exporting build had FAISS: see the manifest) |\n";
 
+// Which ONNX models have their weights in a file beside them.
+std::string data_files_text(const json& facts) {
+  std::string names;
+  for (const auto& [name, sum] : facts["sha256"].items())
+    if (name.ends_with(".onnx.data")) names += (names.empty() ? "`" : ", `") + name + "`";
+  if (names.empty()) return "";
+  return "| " + names + " | weights of the model of that name (ONNX external data): keep both in "
+         "one folder, open the model by its path |\n";
+}
+
 std::string python_text(const json& facts) {
   std::string feeds;
   for (const json& t : facts["inputs"]) {
@@ -107,9 +117,9 @@ std::string readme_text(const json& facts, const BundleContent& content) {
   std::string text = fmt::format(
       "# {}, step {}\n\nA trained model with all that is needed to serve it. Check it first: "
       "`cohort verify .` reads every\nfile, compares every checksum and scores "
-      "`golden.jsonl`.\n\n{}{}\n",
+      "`golden.jsonl`.\n\n{}{}{}\n",
       run, lineage["step"].get<i64>(), files_text,
-      facts.contains("two_tower") ? tower_files_text : "");
+      facts.contains("two_tower") ? tower_files_text : "", data_files_text(facts));
   if (!lineage["metrics"].empty()) text += "## How good it is\n\n" + metrics_text(lineage) + "\n";
   text += "## A raw row\n\nA JSON object with these columns:\n\n"
           "| column | kind | field |\n|---|---|---|\n" +

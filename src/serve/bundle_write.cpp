@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -37,13 +38,14 @@ class BundleWriter {
       : files_(files), folder_(folder), content_(content), writer_(files, folder) {}
 
   std::string write() {
-    model_ = to_onnx(*content_.graph, content_.weights, options());
-    facts_ = facts();
+    OnnxModel model = to_onnx(*content_.graph, content_.weights, options());
+    facts_ = facts(model);
+    add_model("model.onnx", model);
+    model = {};   // it may be large
     add("weights.safetensors", [&](FileWriter& out) { write_safetensors(out, content_.weights); });
     add_text("preprocess.json", content_.preprocess->text());
     add_text("golden.jsonl", golden_text(content_.golden));
     if (const auto towers = find_towers(*content_.graph)) add_towers(*towers);
-    add_text("model.onnx", model_.bytes);
     add_text("README.md", readme_text(facts_, content_));
     writer_.commit(facts_, [&] { return finish(); });
     return digest_;
@@ -58,9 +60,25 @@ class BundleWriter {
     add(name, [&](FileWriter& out) { out.write(text.data(), static_cast<i64>(text.size())); });
   }
 
-  OnnxOptions options() const { return {content_.opset, content_.lineage.build}; }
+  // A data file is there before the model that names it: nobody finds a name without a file.
+  void add_model(const std::string& name, const OnnxModel& model) {
+    if (!model.external.empty())
+      add(model.data_file, [&](FileWriter& out) { write_onnx_data(out, model); });
+    add_text(name, model.bytes);
+    const std::string path = writer_.temporary() + "/" + name;
+    if (!model.external.empty() && std::filesystem::exists(path)) check_onnx_file(path);
+  }
 
-  json facts() const {
+  OnnxOptions options() const {
+    OnnxOptions options;
+    options.opset = content_.opset;
+    options.producer_version = content_.lineage.build;
+    options.inline_model = content_.inline_model;
+    options.inline_tensor = content_.inline_tensor;
+    return options;
+  }
+
+  json facts(const OnnxModel& model) const {
     const Lineage& l = content_.lineage;
     json metrics = json::object(), columns = json::array();
     for (const auto& [name, value] : l.metrics) metrics[name] = number_or_null(value);
@@ -73,8 +91,8 @@ class BundleWriter {
             {"model", Binder::write(ServedModel{*content_.model})},
             {"labels", content_.labels},
             {"columns", columns},
-            {"inputs", tensors_json(model_.inputs)},
-            {"outputs", tensors_json(model_.outputs)},
+            {"inputs", tensors_json(model.inputs)},
+            {"outputs", tensors_json(model.outputs)},
             {"opset", content_.opset},
             {"golden_rows", content_.golden.size()},
             {"sha256", json::object()}};
@@ -85,11 +103,7 @@ class BundleWriter {
       fail(Exit::usage, "{}: a two-tower model is exported with the rows of its shard set",
            folder_);
     const Graph& graph = *content_.graph;
-    const TowerModels models =
-        to_onnx_towers(graph, *towers_of(graph), content_.weights, options());
-    add_text("user_tower.onnx", models.user.bytes);
-    add_text("item_tower.onnx", models.item.bytes);
-    add_text("scorer.onnx", models.scorer.bytes);
+    add_tower_models();
     const auto device = make_serving_device(0);
     TowerRows users = gather_rows(content_.shards, graph, towers.user);
     TowerRows items = gather_rows(content_.shards, graph, towers.item);
@@ -109,6 +123,15 @@ class BundleWriter {
                            {"items", std::count(items.known.begin(), items.known.end(), u8{1})},
                            {"dim", dim}};
     add_index(items_of(items, vectors), known_of(users, user_vectors, dim));
+  }
+
+  void add_tower_models() {
+    const Graph& graph = *content_.graph;
+    const TowerModels models =
+        to_onnx_towers(graph, *towers_of(graph), content_.weights, options());
+    add_model("user_tower.onnx", models.user);
+    add_model("item_tower.onnx", models.item);
+    add_model("scorer.onnx", models.scorer);
   }
 
   // Of ids without a row: zeros.
@@ -176,7 +199,6 @@ class BundleWriter {
   std::string folder_;
   const BundleContent& content_;
   FolderWriter writer_;
-  OnnxModel model_;
   json facts_;
   std::string digest_;
 };

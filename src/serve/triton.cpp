@@ -128,8 +128,8 @@ std::string publish_to_triton(LinkedFiles& files, const std::string& bundle,
                               const std::string& folder, const std::string& name, i64 keep) {
   if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos)
     fail(Exit::usage, "--name '{}': expected the name of a folder", name);
-  const CheckedFolder checked =
-      check_bundle_files(files, bundle, {"model.onnx", "preprocess.json", "golden.jsonl"});
+  const CheckedFolder checked = check_bundle_files(
+      files, bundle, {"model.onnx", "model.onnx.data", "preprocess.json", "golden.jsonl"});
   const json manifest = json::parse(checked.manifest);
   const std::string model = folder + "/" + name;
   const std::string config = triton_config(manifest, name), labels = labels_of(manifest);

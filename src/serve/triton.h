@@ -2,7 +2,8 @@
 //
 //   <folder>/<name>/config.pbtxt    inputs, outputs, batching
 //   <folder>/<name>/labels.txt      of a classifier
-//   <folder>/<name>/<version>/      model.onnx; for clients preprocess.json, golden.jsonl, manifest.json
+//   <folder>/<name>/<version>/      model.onnx and, where there is one, its model.onnx.data; for
+//                                   clients preprocess.json, golden.jsonl, manifest.json
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>

@@ -117,6 +117,9 @@ class RealFiles : public LinkedFiles {
   }
   std::string read(const std::string& path) override {
     std::string text;
+    std::error_code code;
+    const auto bytes = std::filesystem::file_size(path, code);
+    if (!code) text.reserve(bytes);   // grown by halves a large file would need twice the memory
     read_pieces(path, [&](std::string_view piece) { text += piece; });
     return text;
   }
