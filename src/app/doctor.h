@@ -16,6 +16,7 @@ struct DoctorOptions {
   std::string folder = "runs";   // the shared folder: of runs, or of shard sets
   i64 mib = 64;                  // written and read on each host to measure rates
   bool json = false;
+  double gpu_seconds = 60;       // within which each self-test of a GPU has to end
 };
 // Collective; rank 0 writes the report. Exit::done: fit, maybe with warnings. Else the gravest cause
 // found: Exit::lost (ranks, network), Exit::storage (folder), Exit::usage (launch, limits, GPUs).
@@ -62,7 +63,7 @@ struct Doctor {
 void examine_hosts(Doctor& doctor);      // MPI, PMIx, affinity, clocks, /dev/shm, limits
 void examine_network(Doctor& doctor);    // interfaces, latency and bandwidth between ranks
 void examine_storage(Doctor& doctor);    // the shared folder
-void examine_gpus(Doctor& doctor);       // GPUs, versions, sums by NCCL
+void examine_gpus(Doctor& doctor);       // GPUs, versions, self-tests, sums by NCCL
 
 // The findings of all ranks as one list: those that say the same are one, with "where".
 nlohmann::json merge_findings(const std::vector<std::vector<Finding>>& by_rank,

@@ -184,11 +184,14 @@ void add_bench(CLI::App& app, Options& o, Job& job) {
 }
 
 void add_doctor(CLI::App& app, Options& o, RankJob& job) {
-  CLI::App* doctor = app.add_subcommand("doctor", "whether hosts, network and shared folder are fit");
+  CLI::App* doctor = app.add_subcommand("doctor", "whether hosts, network, shared folder and GPUs are fit");
   doctor->footer("Example: mpirun -n 2 cohort doctor --folder runs");
   doctor->add_option("--folder", o.doctor.folder, "the shared folder")->capture_default_str();
   doctor->add_option("--mib", o.doctor.mib, "written and read there on each host")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  doctor->add_option("--gpu-seconds", o.doctor.gpu_seconds, "within which a self-test of a GPU has to end")
+      ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   doctor->add_flag("--json", o.doctor.json, "machine-readable report on stdout");
   doctor->callback([&] { job = [&o](World& w) { return run_doctor(w, o.doctor); }; });

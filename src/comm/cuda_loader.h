@@ -22,6 +22,8 @@ struct CudaModule {
   u64 layout = 0;              // cuda_layout() of the module's build
   std::string (*versions)() = nullptr;   // "CUDA 13.0 (driver 13.0), cuDNN 9.19.0, NCCL 2.28.9"
   std::vector<Gpu> (*gpus)() = nullptr;  // in the order of CudaOptions::index; empty without any
+  // Why none can be used, in CUDA's words; empty where there are some, or just none.
+  std::string (*trouble)() = nullptr;
   std::unique_ptr<Device> (*make_device)(const CudaOptions& options) = nullptr;
   i64 (*free_memory)(Device& device) = nullptr;   // bytes
   // Collective. Of one rank: does nothing. The device outlives it; recordings of its work do not.

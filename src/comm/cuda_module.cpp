@@ -10,8 +10,9 @@ std::string versions() {
   return fmt::format("{}, NCCL {}", cuda::library_versions(), nccl_version());
 }
 
-constexpr CudaModule table{cuda_layout(),      versions, cuda::visible_gpus, cuda::make_device,
-                           cuda::free_memory,  make_nccl_reducer};
+constexpr CudaModule table{cuda_layout(),     versions,          cuda::visible_gpus,
+                           cuda::trouble,     cuda::make_device, cuda::free_memory,
+                           make_nccl_reducer};
 
 }  // namespace
 }  // namespace cohort

@@ -270,6 +270,14 @@ mpi_environment
 LAUNCHER=$(mpi_launcher) || exit 1
 check=$BUILD/tests/gpu/nccl_mpi_check$SUFFIX
 [ $ON_HOST = yes ] || phase tests 120 library_tests   # the rehearsal's are in launch/test
+# cohort doctor on one rank per GPU, at most 8.
+doctor() {
+  local n
+  n=$(gpu_count)
+  [ "$n" -le 8 ] || n=8
+  ranks "$n" "$COHORT" doctor --folder "$WORK/doctor" --mib "$([ $ON_HOST = yes ] && echo 1 || echo 64)"
+}
+phase doctor 90 doctor
 phase nccl-2-ranks 30 ranks 2 "$check" share
 phase nccl-4-ranks 40 ranks 4 "$check" share
 [ "$(gpu_count)" -lt 2 ] || phase nccl-every-gpu 40 ranks "$(gpu_count)" "$check"

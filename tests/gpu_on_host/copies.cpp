@@ -20,6 +20,8 @@ void copy_rows(void* target, const void* source, const Rows& rows) {
     std::memmove(static_cast<char*>(target) + i * rows.target_pitch,
                  static_cast<const char*>(source) + i * rows.source_pitch, rows.bytes);
   }
+  // Large ones, so that arguments arrive.
+  if (policy().wrong == "copy" && rows.bytes > 100000) static_cast<char*>(target)[99999] ^= 4;
 }
 
 bool direction_fits(cudaMemcpyKind kind, bool to_device, bool from_device) {

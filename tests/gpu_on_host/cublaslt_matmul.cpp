@@ -296,6 +296,7 @@ void run_matmul(const MatmulCall& call) {
       finish_row({call, e, batch}, i, sums);
     }
   }
+  if (policy().wrong == "product") store(d.type, call.d, 1, load(d.type, call.d, 1) + 1);
 }
 
 }  // namespace hg

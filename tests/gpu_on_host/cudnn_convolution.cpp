@@ -161,6 +161,7 @@ void run_plan(const Plan& plan, void* workspace) {
     run_pointwise(ops[i], ops[i - 1].output().id, &values);
   }
   const Tensor& out = ops.back().output();
+  if (policy().wrong == "convolution") values[1] += 1;
   each_element(
       out, [&](std::size_t to, std::size_t from) { store(out.type, out.data, to, values[from]); });
 }

@@ -82,6 +82,7 @@ Policy read_policy() {
       number("HG_MEMORY_MIB", static_cast<long>(p.memory_mib), 1, 1L << 20));
   p.fail_on_leaks = number("HG_LEAKS", 0, 0, 1) != 0;
   p.always_protect = number("HG_PROTECT", 0, 0, 1) != 0;
+  if (const char* wrong = std::getenv("HG_WRONG")) p.wrong = wrong;
   p.trace = number("HG_TRACE", 0, 0, 1) != 0;
   std::atexit(report_leaks);
   runtime().random.state = p.seed;

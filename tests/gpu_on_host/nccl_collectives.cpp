@@ -1,6 +1,8 @@
 #include "nccl_collectives.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 namespace hg {
 namespace {
@@ -137,6 +139,7 @@ bool number_of(ncclDataType_t type, Number* number) {
 }
 
 bool run_collective(GroupMember& member, const CollectiveCall& call) {
+  if (policy().wrong == "hang") std::this_thread::sleep_for(std::chrono::hours(1));
   if (!agree(member, call)) return false;
   Number type = Number::f32;
   number_of(call.type, &type);
@@ -154,6 +157,8 @@ bool run_collective(GroupMember& member, const CollectiveCall& call) {
     case Collective::all_reduce:
       return exchange(member, call.count, width, give_from(in), [&](auto first, auto elements) {
         reduce(member, type, out + first * width, elements, call.op);
+        if (policy().wrong == "sum" && type == Number::f32 && elements > 1)
+          store(type, out + first * width, 1, 0.5f);
       });
     case Collective::all_gather:
       return exchange(member, call.count, width, give_from(in), [&](auto first, auto elements) {

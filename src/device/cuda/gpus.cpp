@@ -31,6 +31,14 @@ std::vector<Gpu> visible_gpus() {
   return gpus;
 }
 
+std::string trouble() {
+  int count = 0;
+  const cudaError_t found = cudaGetDeviceCount(&count);
+  if (found == cudaSuccess) return "";
+  static_cast<void>(cudaGetLastError());
+  return found == cudaErrorNoDevice ? "" : cudaGetErrorString(found);
+}
+
 std::string library_versions() {
   int runtime = 0, driver = 0;
   check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
