@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -18,11 +20,23 @@ namespace {
 
 constexpr char kGoodbye = 'B', kAbort = 'A', kEnd = 'T', kBeat = 'H', kEcho = 'E', kEchoed = 'R';
 constexpr int kAbortSeconds = 5;
+constexpr double kTellSeconds = 1;          // for a message to be in the log file
 constexpr double kSilence = 10;             // seconds without a beat
 constexpr double kEchoEvery = 60, kEchoLimit = 10, kExposed = 0.4;
 constexpr double kSayAgain = 600;           // seconds until the same blame is repeated
 constexpr std::size_t kEchoBytes = 256 << 10;
 const std::string kResume = "; this rank ends too: start the job again with --resume";
+
+// The screen has the text at once. Where the log's storage hangs, the watch goes on all the same.
+void tell(log::Level level, const std::string& text) {
+  const auto told = std::make_shared<std::promise<void>>();
+  const std::future<void> ended = told->get_future();
+  std::thread([told, level, text] {
+    log::write(level, text);
+    told->set_value();
+  }).detach();
+  static_cast<void>(ended.wait_for(std::chrono::duration<double>(kTellSeconds)));
+}
 
 // Where the log's storage hangs, too, the process ends all the same.
 void end_process(const std::string& text, bool told) {
@@ -142,7 +156,7 @@ struct Watchdog::State {
     if (what == said && now < said_at + kSayAgain) return;
     said = what;
     said_at = now;
-    now_config.say ? now_config.say(text) : log::warn("{}", text);
+    now_config.say ? now_config.say(text) : tell(log::Level::warning, text);
   }
 
   void judge_window(double now) {
@@ -167,7 +181,7 @@ struct Watchdog::State {
     if (channel.rank() != 0 && !table->silent(0, silence, now)) return;   // rank 0 sees more
     const auto late = table->late(timeout, silence, now);
     if (!late) return;
-    if (channel.rank() == 0) log::info("where the ranks are:{}", table->text());
+    if (channel.rank() == 0) tell(log::Level::info, "where the ranks are:" + table->text());
     end(*late + kResume, false);
   }
 

@@ -1,12 +1,16 @@
 // Watchdogs of ranks as threads: what they say when a rank hangs, is slow or falls silent.
 #include "comm/watchdog.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
 #include <thread>
 
+#include "base/log.h"
 #include "comm/watched.h"
 
 namespace cohort {
@@ -93,6 +97,60 @@ TEST(Watchdog, OneRankAloneEndsToo) {
   while (said.ended < 1) std::this_thread::sleep_for(5ms);
   const std::lock_guard lock(said.mutex);
   EXPECT_THAT(said.text, AllOf(HasSubstr("rank 0 (host "), HasSubstr("computing")));
+}
+
+// A log file whose writes block: a pipe that is full, until it is read.
+class BlockedLog {
+ public:
+  BlockedLog() : path_(testing::TempDir() + "/blocked_log_" + std::to_string(::getpid())) {
+    EXPECT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+    pipe_ = ::open(path_.c_str(), O_RDWR | O_NONBLOCK);
+    EXPECT_GE(pipe_, 0);
+    log::open_file(path_);
+    const std::string page(4096, 'x');
+    while (::write(pipe_, page.data(), page.size()) > 0) {
+    }
+  }
+  ~BlockedLog() {
+    release();
+    ::close(pipe_);
+    ::unlink(path_.c_str());
+  }
+  BlockedLog(const BlockedLog&) = delete;
+  BlockedLog& operator=(const BlockedLog&) = delete;
+  void release() {
+    std::atomic<bool> done{false};
+    std::thread reader([&] {
+      char page[4096];
+      while (!done || ::read(pipe_, page, sizeof page) > 0) {
+        if (::read(pipe_, page, sizeof page) <= 0) std::this_thread::sleep_for(1ms);
+      }
+    });
+    log::flush();   // behind what was blocked
+    log::open_file("/dev/null");
+    done = true;
+    reader.join();
+  }
+
+ private:
+  std::string path_;
+  int pipe_ = -1;
+};
+
+TEST(Watchdog, ALogFileThatHangsHoldsUpNoVerdict) {
+  Said said;
+  BlockedLog blocked;
+  int ended = 0;
+  run_as_threads(1, [&](Communicator& c) {
+    Status status;
+    Watchdog watchdog(c, status);
+    watchdog.watch(said.config(0.2, 0));
+    for (int k = 0; said.ended == 0 && k < 4000; ++k) std::this_thread::sleep_for(5ms);
+    ended = said.ended;   // before the watchdog is waited for
+    if (ended == 0) blocked.release();   // it is stuck: let it go
+  });
+  EXPECT_EQ(ended, 1);
+  EXPECT_THAT(said.text, HasSubstr("was not done in"));
 }
 
 TEST(Watchdog, ASlowRankIsNamed) {
