@@ -144,6 +144,7 @@ TEST(Watchdog, ALogFileThatHangsHoldsUpNoVerdict) {
   run_as_threads(1, [&](Communicator& c) {
     Status status;
     Watchdog watchdog(c, status);
+    status.read_begins(std::string(8192, 'f'));   // more than a file's buffer holds
     watchdog.watch(said.config(0.2, 0));
     for (int k = 0; said.ended == 0 && k < 4000; ++k) std::this_thread::sleep_for(5ms);
     ended = said.ended;   // before the watchdog is waited for
