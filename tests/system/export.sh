@@ -97,6 +97,22 @@ printf '%s\n' '{"text":"fine"}' 'no json' '{"text":7}' '[]' '{"text":"bad"}' >mi
 [ $? = 3 ] || die "bad rows do not lead to exit code 3"
 [ "$(cut -c 3-7 mixed.out | tr '\n' ' ')" = "best\" error error error best\" " ] || die "answers: $(cat mixed.out)"
 
+# Weights beside the models: answered by another program wherever the bundle is copied to.
+for config in recommend-two-tower sentiment-cnn; do
+  D=$WORK/beside/$config
+  expect 0 "$COHORT" export "$RUNS/$config" --to "$D" --external-data
+  [ -s "$D/model.onnx.data" ] || die "$config: no data file"
+  grep -q '"name": "model.onnx.data"' "$D/manifest.json" || die "$config: the data file is not listed"
+  cmp -s "$D/golden.jsonl" "$WORK/bundles/$config/golden.jsonl" || die "$config: other golden rows"
+  expect 0 "$COHORT" verify "$D"
+  expect 0 "$COHORT" publish "$D" --repo "$WORK/repo-$config" --triton "$WORK/triton"
+  for copy in "$D" "$WORK/repo-$config/versions/000001" "$WORK/triton/$config/1"; do
+    cmp "$D/model.onnx.data" "$copy/model.onnx.data" || die "$copy: another data file"
+    expect 0 "$PYTHON" "$HERE/../export/reference.py" "$copy"
+  done
+  damage "$D"
+done
+
 damage "$B"
 damage "$WORK/bundles/behavior-next-event"
 

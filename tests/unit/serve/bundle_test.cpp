@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "serve/bundle_files.h"
+#include "serve/triton.h"
 #include "store/folder.h"
 #include "unit/serve/tiny.h"
 #include "unit/train/memory_files.h"
@@ -53,6 +54,48 @@ TEST(Bundle, AnyFlippedByteIsRefusedNamingTheFile) {
     }
   }
   EXPECT_EQ(refusal(files), "");
+}
+
+BundleContent with_data_files(const Tiny& tiny) {
+  BundleContent content = tiny.content();
+  content.inline_model = -1;
+  content.inline_tensor = 15;
+  return content;
+}
+
+TEST(Bundle, DataFilesAreListedToldAndChecked) {
+  const Tiny tiny = make_two_tower("data-files");
+  const BundleContent content = with_data_files(tiny);
+  write_bundle(real_files(), tiny.folder + "/b", content);   // with the checks of real files
+  MemoryFiles files;
+  write_bundle(files, "out/b", content);
+  const nlohmann::json sums = Bundle::open(files, "out/b")->manifest().at("sha256");
+  for (const std::string model : {"model", "user_tower", "item_tower"}) {
+    const std::string name = model + ".onnx.data", path = "out/b/" + name;
+    EXPECT_EQ(files.read(path), real_files().read(tiny.folder + "/b/" + name));
+    EXPECT_TRUE(sums.contains(name));
+    EXPECT_THAT(files.read("out/b/README.md"), testing::HasSubstr("`" + name + "`"));
+    EXPECT_THAT(files.read("out/b/" + model + ".onnx"), testing::HasSubstr(name));
+    for (const double place : {0.0, 0.4, 0.999}) {
+      const auto at = static_cast<std::size_t>(place * static_cast<double>(files.size(path)));
+      files.flip(path, at);
+      EXPECT_TRUE(refusal(files).starts_with(path + ":")) << path << " " << at << refusal(files);
+      files.flip(path, at);
+    }
+  }
+  EXPECT_FALSE(files.exists("out/b/scorer.onnx.data"));   // it has no weights
+  EXPECT_EQ(refusal(files), "");
+}
+
+TEST(Bundle, TritonGetsTheDataFileOfTheModel) {
+  const Tiny tiny = make_two_tower("data-triton");
+  MemoryFiles files;
+  write_bundle(files, "out/b", with_data_files(tiny));
+  const std::string version = publish_to_triton(files, "out/b", "triton", "tiny", 0);
+  EXPECT_EQ(version, "triton/tiny/1");
+  for (const char* name : {"/model.onnx", "/model.onnx.data"})
+    EXPECT_EQ(files.read(version + name), files.read(std::string("out/b") + name));
+  EXPECT_FALSE(files.exists(version + "/user_tower.onnx.data"));
 }
 
 TEST(Bundle, MissingAndUnknownFilesAreRefused) {
