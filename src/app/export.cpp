@@ -160,6 +160,7 @@ int run_export(World& world, const ExportOptions& options) {
   LoadedCheckpoint checkpoint = open_path(files, options);
   to_float32(checkpoint);
   Trained trained = load_trained(world, experiment_of(checkpoint, options), checkpoint);
+  checkpoint = {};   // its tensors may be many bytes
   const Preprocess preprocess = Preprocess::of(*trained.session.shards, *trained.session.graph);
   const HostTensors weights = trained.state->copy_to_host();
   BundleContent content;

@@ -170,9 +170,9 @@ std::map<std::string, View> view_safetensors(std::string& bytes, const std::stri
 
 std::map<std::string, std::pair<View, std::vector<u8>>> parse_safetensors(const std::string& bytes,
                                                                           const std::string& path) {
-  std::string copy = bytes;
   std::map<std::string, std::pair<View, std::vector<u8>>> tensors;
-  for (const auto& [name, seen] : view_safetensors(copy, path)) {
+  std::string& only_read = const_cast<std::string&>(bytes);   // a View can be written through
+  for (const auto& [name, seen] : view_safetensors(only_read, path)) {
     auto& [view, owned] = tensors[name];
     owned.assign(seen.as<u8>(), seen.as<u8>() + seen.bytes());
     view = seen;
