@@ -113,6 +113,39 @@ for config in recommend-two-tower sentiment-cnn; do
   damage "$D"
 done
 
+# Beyond what one protobuf message holds: a table of 2.3 GB, which needs 16 GiB of memory to be trained.
+large() {
+  local PATIENCE=$((PATIENCE * 6))
+  [ -n "${COHORT_LONG:-}" ] || return 0
+  if [ "$(awk '/MemAvailable/ {print $2}' /proc/meminfo)" -lt 17000000 ]; then
+    echo "not done, less than 17 GB of memory: a model of more than 2 GiB"
+    return 0
+  fi
+  mkdir large
+  for split in train test; do
+    { echo user,label && awk 'BEGIN {for (i = 0; i < 200; i++) print (i * 45226 + 226) % 9000000 "," i % 2}'; } \
+      >"large/$split.csv"
+  done
+  printf '%s\n' "root: $PWD/large" "output: $PWD/large/set" 'sources:' \
+    '  - {path: train.csv, split: train}' '  - {path: test.csv, split: test}' 'fields:' \
+    '  - {name: user, kind: id, classes: 9000000}' '  - {name: label, kind: number}' >large/recipe.yaml
+  printf '%s\n' 'name: large' "data: {shards: $PWD/large/set, lanes: 0, window: 2}" 'model:' \
+    '  inputs: {user: {}}' '  layers:' '    - embedding: {dim: 64, init_scale: 1}' '    - dense: {units: 1}' \
+    '  loss: {bce: {target: label}}' 'train: {global_batch: 50, epochs: 1}' \
+    'optimizer: {name: sgd, learning_rate: 0.1}' 'eval: {split: test}' >large/config.yaml
+  expect 0 "$COHORT" shard large/recipe.yaml
+  expect 0 "$COHORT" train large/config.yaml runs="$RUNS"
+  expect 0 "$COHORT" export "$RUNS/large" --to "$WORK/large/bundle"
+  [ "$(stat -c %s "$WORK/large/bundle/model.onnx.data")" -gt 2147483648 ] || die "no large data file"
+  expect 0 "$COHORT" verify "$WORK/large/bundle"
+  expect 0 "$PYTHON" "$HERE/../export/reference.py" "$WORK/large/bundle"
+  list flip "$WORK/large/bundle/model.onnx.data" 0.97
+  expect 4 "$COHORT" verify "$WORK/large/bundle"
+  says "large/bundle/model.onnx.data"
+  rm -rf large "$RUNS/large"
+}
+large
+
 damage "$B"
 damage "$WORK/bundles/behavior-next-event"
 
