@@ -182,6 +182,15 @@ std::vector<u8> FieldMaker::make_numbers(const std::vector<std::string>& cells) 
   return bytes;
 }
 
+std::vector<u8> FieldMaker::make_numbers(const std::vector<double>& values) const {
+  std::vector<u8> bytes;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) throw BadCell{"not a finite number", i};
+    put(bytes, values[i]);
+  }
+  return bytes;
+}
+
 std::vector<u8> FieldMaker::make_words(const std::vector<std::string>& words) const {
   std::vector<u8> bytes;
   if (config_.kind == "numbers") {

@@ -39,6 +39,8 @@ class FieldMaker {
   std::vector<u8> make(const RawRow& row) const;
   // kind number: a cell of each of columns_of(), then of each of `one_hot`.
   std::vector<u8> make_numbers(const std::vector<std::string>& cells) const;
+  // The same of numbers alone, where there is no one_hot.
+  std::vector<u8> make_numbers(const std::vector<double>& values) const;
   // The others but images: words of a sequence, the cell of an id; all of them, whatever `part`.
   std::vector<u8> make_words(const std::vector<std::string>& words) const;
 

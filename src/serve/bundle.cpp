@@ -16,7 +16,7 @@ namespace cohort {
 
 using nlohmann::json;
 
-void bind(Binder& b, ServedModel& m) { b.group("model", m.model, "Inputs, layers and loss."); }
+void bind(Binder& b, BundledModel& m) { b.group("model", m.model, "Inputs, layers and loss."); }
 
 std::string golden_text(const std::vector<GoldenRow>& rows) {
   std::string text;
@@ -77,7 +77,7 @@ class OpenBundle final : public Bundle {
     labels_ = manifest_.at("labels").get<std::vector<std::string>>();
     preprocess_.emplace(Preprocess::parse(checked.files.at("preprocess.json"),
                                           path("preprocess.json")));
-    ServedModel served;
+    BundledModel served;
     Binder::read(Document::parse(manifest_.at("model").get<std::string>(),
                                  path("manifest.json") + " model"), served);
     graph_ = fuse(build_graph(served.model, preprocess_->fields(), preprocess_->vocabularies()));

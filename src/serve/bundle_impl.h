@@ -11,10 +11,10 @@
 namespace cohort {
 
 // The YAML in manifest.json under "model": what the graph is built from again.
-struct ServedModel {
+struct BundledModel {
   ModelConfig model;
 };
-void bind(Binder& b, ServedModel& m);
+void bind(Binder& b, BundledModel& m);
 
 std::string golden_text(const std::vector<GoldenRow>& rows);       // golden.jsonl
 std::string readme_text(const nlohmann::json& facts, const BundleContent& content);

@@ -88,7 +88,7 @@ class BundleWriter {
             {"version", 1},
             {"lineage", {{"run", l.run}, {"step", l.step}, {"config", l.config}, {"build", l.build},
                          {"data", l.data}, {"split", l.split}, {"metrics", metrics}}},
-            {"model", Binder::write(ServedModel{*content_.model})},
+            {"model", Binder::write(BundledModel{*content_.model})},
             {"labels", content_.labels},
             {"columns", columns},
             {"inputs", tensors_json(model.inputs)},

@@ -281,4 +281,55 @@ void Preprocess::fill(Batch& batch, const std::vector<Input>& inputs, i64 row,
   }
 }
 
+namespace {
+
+// The bytes of one row's field; nothing where a column does not suit it. May throw BadCell.
+std::vector<u8> staged(const FieldMaker& maker, const std::vector<const RawColumn*>& columns,
+                       std::size_t row) {
+  if (maker.config().kind != "number") {
+    if (columns.size() != 1 || columns[0]->words.empty()) return {};
+    return maker.make_words({columns[0]->words[row]});
+  }
+  std::vector<double> values;
+  for (const RawColumn* column : columns) {
+    if (column->numbers.empty()) return {};
+    values.push_back(column->numbers[row]);
+  }
+  return maker.make_numbers(values);
+}
+
+}  // namespace
+
+std::vector<std::vector<u8>> Preprocess::stage(const std::vector<Input>& inputs,
+                                               const std::vector<RawColumn>& columns,
+                                               i64 rows) const {
+  if (columns.size() != state_->columns.size()) return {};
+  std::vector<std::vector<u8>> all(static_cast<std::size_t>(rows));
+  for (const Input& input : inputs) {
+    const FieldMaker* maker = state_->maker_of(input.field);
+    if (maker == nullptr) continue;  // the target
+    const std::string& kind = maker->config().kind;
+    if ((kind != "number" && kind != "id" && kind != "label") || !maker->config().one_hot.empty())
+      return {};
+    std::vector<const RawColumn*> mine;
+    for (const std::string& name : columns_of(maker->config())) {
+      const auto found = std::find_if(columns.begin(), columns.end(),
+                                      [&](const RawColumn& c) { return c.name == name; });
+      if (found == columns.end()) return {};
+      mine.push_back(&*found);
+    }
+    const auto size = static_cast<std::size_t>(count(input.shape) * size_of(input.dtype));
+    try {
+      for (std::size_t r = 0; r < all.size(); ++r) {
+        const std::vector<u8> bytes = staged(*maker, mine, r);
+        if (bytes.size() != size) return {};
+        all[r].insert(all[r].end(), bytes.begin(), bytes.end());
+      }
+    } catch (const BadCell&) {
+      return {};
+    }
+  }
+  return all;
+}
+
 }  // namespace cohort

@@ -13,6 +13,13 @@
 
 namespace cohort {
 
+// A column of many raw rows: numbers or the words of ids, one a row.
+struct RawColumn {
+  std::string name;
+  std::vector<double> numbers;
+  std::vector<std::string> words;
+};
+
 class Preprocess {
  public:
   // What the graph's inputs, without the target, need of a shard set's recipe and vocabularies.
@@ -37,6 +44,11 @@ class Preprocess {
   // Makes row `row` of the batch; the target's column stays 0. Exit::data: column, expected, got.
   void fill(Batch& batch, const std::vector<Input>& inputs, i64 row,
             const nlohmann::json& raw) const;
+  // Many rows from all their columns at once: of each row the values of `inputs`, one behind another,
+  // as fill() puts them into a batch. Nothing where one is no number and no id, or cannot be made:
+  // fill() says why.
+  std::vector<std::vector<u8>> stage(const std::vector<Input>& inputs,
+                                     const std::vector<RawColumn>& columns, i64 rows) const;
 
  private:
   struct State;

@@ -120,7 +120,10 @@ std::vector<std::string> sequence_cells(const json& value, const FieldConfig& co
   return words;
 }
 
-std::vector<u8> picture_of(const json& value, const Shape& shape, bool resize) {
+namespace {
+
+std::string file_of(const json& value) {
+  if (value.is_binary()) return {value.get_binary().begin(), value.get_binary().end()};
   std::string_view text = text_of(value, expected_of("image"));
   if (text.starts_with("data:")) {
     const std::size_t comma = text.find(',');
@@ -129,9 +132,15 @@ std::vector<u8> picture_of(const json& value, const Shape& shape, bool resize) {
     }
     text.remove_prefix(comma + 1);
   }
+  return from_base64(text);
+}
+
+}  // namespace
+
+std::vector<u8> picture_of(const json& value, const Shape& shape, bool resize) {
   const i64 height = shape[0], width = shape[1], channels = shape[2];
   const i64 most = resize ? kMostPixels : std::max(height * width, i64{1} << 20);
-  Image image = decode_image(from_base64(text), channels, most);
+  Image image = decode_image(file_of(value), channels, most);
   if (image.height != height || image.width != width) {
     if (!resize) {
       throw BadCell{fmt::format("expected a picture of {} x {} pixels, got {} x {}", height, width,

@@ -18,8 +18,8 @@ std::string name_cell(const nlohmann::json& value);    // a text or a whole numb
 // Words of a text, or of a list with one word or number an element; numbers of a width over 1 may
 // be lists in the list.
 std::vector<std::string> sequence_cells(const nlohmann::json& value, const FieldConfig& config);
-// Bytes [height, width, channels] of the base64 of a JPEG or PNG file, "data:...;base64," before it
-// or not. Another size is resized where `resize`, else an error.
+// Bytes [height, width, channels] of a JPEG or PNG file: JSON's binary value, or the base64 of it,
+// "data:...;base64," before it or not. Another size is resized where `resize`, else an error.
 std::vector<u8> picture_of(const nlohmann::json& value, const Shape& shape, bool resize);
 
 }  // namespace cohort

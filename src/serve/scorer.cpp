@@ -63,7 +63,22 @@ struct Scorer::State {
     return fields;
   }
 
+  void fill_staged(Batch& to, i64 row, const std::vector<u8>& bytes) const {
+    const Graph& graph = bundle->graph();
+    const u8* from = bytes.data();
+    for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
+      const Input& input = graph.inputs[k];
+      if (input.value == graph.target) continue;
+      const i64 size = count(input.shape) * size_of(input.dtype);
+      COHORT_CHECK(from + size <= bytes.data() + bytes.size(), "a staged row of these inputs");
+      std::memcpy(to.columns[k].data.data() + row * size, from, at(size));
+      from += size;
+    }
+    COHORT_CHECK(from == bytes.data() + bytes.size(), "a staged row of these inputs alone");
+  }
+
   void fill(Batch& to, const std::vector<Input>& inputs, i64 row, const json& raw) const {
+    if (raw.is_binary() && &to == &batch) return fill_staged(to, row, raw.get_binary());
     const bool all = raw.size() >= bundle->preprocess().columns().size();
     if (!bundle->towers() || !raw.is_object() || all)
       return bundle->preprocess().fill(to, inputs, row, raw);

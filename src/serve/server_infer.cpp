@@ -108,29 +108,51 @@ const Preprocess::Column& column_named(const ServedModel& model, const std::stri
   refuse("unknown input '{}'; the model takes {}", name, names);
 }
 
+// Without a document for every row, where all are numbers and ids and nothing is wrong with them.
+bool stage_rows(const std::vector<RequestTensor>& tensors, const ServedModel& model,
+                InferRequest& to) {
+  if (!model.stage || to.top > 0) return false;
+  std::vector<RawColumn> columns(tensors.size());
+  for (std::size_t k = 0; k < tensors.size(); ++k) {
+    const std::string& kind = column_named(model, tensors[k].name).kind;
+    if (kind != "number" && kind != "id") return false;
+    if (!add_column(tensors[k], kind == "id", columns[k])) return false;
+  }
+  std::vector<std::vector<u8>> rows = model.stage(columns, tensors[0].shape[0]);
+  for (std::vector<u8>& row : rows) to.rows.push_back(json::binary(std::move(row)));
+  return !rows.empty();
+}
+
+void make_rows(std::vector<RequestTensor>& tensors, const ServedModel& model, InferRequest& to) {
+  const i64 rows = tensors[0].shape[0];
+  to.rows.assign(static_cast<std::size_t>(rows), json::object());
+  for (RequestTensor& tensor : tensors) {
+    const Preprocess::Column& column = column_named(model, tensor.name);
+    tensor.expand();
+    for (i64 r = 0; r < rows; ++r)
+      to.rows[static_cast<std::size_t>(r)][tensor.name] = raw_value(tensor, r, column);
+  }
+}
+
 void read_inputs(const json& body, std::string_view binary, const ServedModel& model,
                  InferRequest& to) {
   const auto inputs = body.find("inputs");
   if (inputs == body.end() || !inputs->is_array() || inputs->empty())
     refuse("expected 'inputs', a list of at least one");
-  i64 rows = -1;
+  std::vector<RequestTensor> tensors;
   for (const json& input : *inputs) {
     RequestTensor tensor = read_tensor(input, binary);
-    const Preprocess::Column& column = column_named(model, tensor.name);
-    if (rows < 0) {
-      rows = tensor.shape[0];
-      if (rows > most_rows) refuse("{} rows; at most {} in a request", rows, most_rows);
-      to.rows.assign(static_cast<std::size_t>(rows), json::object());
-    }
-    if (tensor.shape[0] != rows)
-      refuse("input '{}': {} rows; the first input has {}", tensor.name, tensor.shape[0], rows);
-    for (i64 r = 0; r < rows; ++r) {
-      json& row = to.rows[static_cast<std::size_t>(r)];
-      if (row.contains(tensor.name)) refuse("input '{}' is there twice", tensor.name);
-      row[tensor.name] = raw_value(tensor, r, column);
-    }
+    column_named(model, tensor.name);
+    const i64 rows = tensor.shape[0], first = tensors.empty() ? rows : tensors[0].shape[0];
+    if (rows > most_rows) refuse("{} rows; at most {} in a request", rows, most_rows);
+    if (rows != first)
+      refuse("input '{}': {} rows; the first input has {}", tensor.name, rows, first);
+    for (const RequestTensor& other : tensors)
+      if (other.name == tensor.name) refuse("input '{}' is there twice", tensor.name);
+    tensors.push_back(std::move(tensor));
   }
   if (!binary.empty()) refuse("{} bytes behind the last input", binary.size());
+  if (!stage_rows(tensors, model, to)) make_rows(tensors, model, to);
 }
 
 // Values of one output, row by row.

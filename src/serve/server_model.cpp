@@ -91,6 +91,9 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
       return replies;
     };
   };
+  model->stage = [bundle](const std::vector<RawColumn>& columns, i64 count) {
+    return bundle->preprocess().stage(bundle->graph().inputs, columns, count);
+  };
   model->json_text = [bundle](const RowReply& reply) {
     const bool scored = !reply.answer.output.empty() || !reply.answer.error.empty();
     return scored ? json_text(*bundle, reply.answer) : json_text(*bundle, reply.top);

@@ -33,6 +33,9 @@ struct ServedModel {
   bool two_tower = false;
   std::string about;                         // JSON for people: lineage, labels, columns
   std::function<AnswerRows()> make;          // a scorer, in the thread that will use it
+  // Rows, as JSON binary values, from all columns of this many; nothing where they have to be given as
+  // objects. Any thread. May be null.
+  std::function<std::vector<std::vector<u8>>(const std::vector<RawColumn>&, i64)> stage;
   std::function<std::string(const RowReply&)> json_text;   // as `cohort score` prints it
   std::string label(std::size_t index) const;   // its name, or the number
 };

@@ -3,9 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <cstring>
+#include <type_traits>
 #include <nlohmann/json.hpp>
 
-#include "fields/base64.h"
 
 namespace cohort {
 namespace {
@@ -103,30 +103,30 @@ void read_texts(std::string_view bytes, RequestTensor& tensor, i64 elements) {
     if (bytes.size() >= 4) std::memcpy(&length, bytes.data(), 4);
     if (bytes.size() < 4 || bytes.size() - 4 < length)
       refuse("input '{}': an element of its bytes reaches beyond their end", tensor.name);
-    if (static_cast<i64>(tensor.values.size()) == elements) break;
-    tensor.values.emplace_back(std::string(bytes.substr(4, length)));
+    if (static_cast<i64>(tensor.texts.size()) == elements) break;
+    tensor.texts.push_back(bytes.substr(4, length));
     bytes.remove_prefix(4 + std::size_t{length});
   }
-  if (!bytes.empty() || static_cast<i64>(tensor.values.size()) != elements)
+  if (!bytes.empty() || static_cast<i64>(tensor.texts.size()) != elements)
     refuse("input '{}': {} elements in its bytes{}; its shape wants {}", tensor.name,
-           tensor.values.size(), bytes.empty() ? "" : " and more", elements);
+           tensor.texts.size(), bytes.empty() ? "" : " and more", elements);
 }
 
 void read_binary(std::string_view bytes, RequestTensor& tensor, i64 elements) {
   const Datatype& type = datatype_of(tensor);
+  tensor.binary = true;
   if (type.bytes == 0) return read_texts(bytes, tensor, elements);
   if (static_cast<i64>(bytes.size()) != elements * type.bytes)
     refuse("input '{}': binary_data_size {}; {} elements of {} take {}", tensor.name, bytes.size(),
            elements, type.name, elements * type.bytes);
-  tensor.values.reserve(static_cast<std::size_t>(elements));
-  for (i64 k = 0; k < elements; ++k) tensor.values.push_back(type.read(bytes.data() + k * type.bytes));
+  tensor.bytes = bytes;
 }
 
 // A file is sent as it is, or as base64, which no picture's first bytes look like.
 json picture(json value) {
   const std::string& bytes = value.get_ref<const std::string&>();
   const bool file = bytes.rfind("\xff\xd8", 0) == 0 || bytes.rfind("\x89PNG", 0) == 0;
-  return file ? json(to_base64(bytes)) : value;
+  return file ? json::binary({bytes.begin(), bytes.end()}) : value;
 }
 
 json sequence(std::vector<json>::iterator from, i64 size, const std::vector<i64>& shape) {
@@ -143,7 +143,59 @@ json sequence(std::vector<json>::iterator from, i64 size, const std::vector<i64>
   return list;
 }
 
+// Of a type that is a number.
+template <class Use>
+void each_number(const RequestTensor& tensor, const Use& use) {
+  const Datatype& type = datatype_of(tensor);
+  const auto all = [&](auto value) {
+    for (std::size_t at = 0; at < tensor.bytes.size(); at += sizeof(value)) {
+      std::memcpy(&value, tensor.bytes.data() + at, sizeof(value));
+      use(value);
+    }
+  };
+  const std::string_view name = type.name;
+  if (name == "FP32") all(float{});
+  else if (name == "FP64") all(double{});
+  else if (name == "INT64") all(std::int64_t{});
+  else if (name == "INT32") all(std::int32_t{});
+  else if (name == "INT16") all(std::int16_t{});
+  else if (name == "INT8") all(std::int8_t{});
+  else if (name == "UINT64") all(std::uint64_t{});
+  else if (name == "UINT32") all(std::uint32_t{});
+  else if (name == "UINT16") all(std::uint16_t{});
+  else all(std::uint8_t{});
+}
+
 }  // namespace
+
+void RequestTensor::expand() {
+  if (!binary || !values.empty()) return;
+  for (const std::string_view text : texts) values.emplace_back(std::string(text));
+  const Datatype& type = datatype_of(*this);
+  for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(type.bytes))
+    values.push_back(type.read(bytes.data() + at));
+}
+
+bool add_column(const RequestTensor& tensor, bool words, RawColumn& to) {
+  i64 elements = 1;
+  for (const i64 size : tensor.shape) elements *= size;
+  if (!tensor.binary || elements != tensor.shape[0] || elements == 0) return false;
+  to.name = tensor.name;
+  if (tensor.datatype == "BYTES") {
+    if (!words) return false;
+    to.words.assign(tensor.texts.begin(), tensor.texts.end());
+    return true;
+  }
+  if (!words) {
+    each_number(tensor, [&](auto value) { to.numbers.push_back(static_cast<double>(value)); });
+    return true;
+  }
+  if (tensor.datatype == "FP32" || tensor.datatype == "FP64") return false;
+  each_number(tensor, [&](auto value) {
+    if constexpr (std::is_integral_v<decltype(value)>) to.words.push_back(std::to_string(value));
+  });
+  return true;
+}
 
 RequestTensor read_tensor(const json& from, std::string_view& binary) {
   if (!from.is_object()) refuse("expected an object for every input");

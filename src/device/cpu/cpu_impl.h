@@ -62,7 +62,8 @@ void sharded(Context& x, i64 n, Job job) {
     if (first < end) job(shard, first, end);
   };
   if (x.threads == 1) return part(0);
-  x.pool.run(std::ref(part));
+  if (n > 1) return x.pool.run(std::ref(part));
+  for (int shard = 0; shard < x.threads; ++shard) part(shard);   // one has it: nobody is woken
 }
 
 // Row-major C[m,n] = beta C + op(A) op(B); *_t: the operand is stored transposed. Fails loudly.

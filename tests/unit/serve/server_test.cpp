@@ -8,6 +8,7 @@
 
 #include "serve/server_infer.h"
 #include "unit/serve/server_fake.h"
+#include "unit/serve/tiny.h"
 
 namespace cohort {
 namespace {
@@ -146,7 +147,8 @@ TEST(Server, BinaryTensorsInAndOut) {
                                   {{"name", "logits"}}}}};
   const HttpRequest request{"POST", "", head.dump() + bytes, std::to_string(head.dump().size()), ""};
   const std::vector<json> rows = read_infer(request, *f.fake.served()).rows;
-  EXPECT_EQ(rows.at(0), (json{{"n", 0.5}, {"text", "text"}, {"image", "iVBORw0KGgo="}}));
+  const json file = json::binary({0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'});
+  EXPECT_EQ(rows.at(0), (json{{"n", 0.5}, {"text", "text"}, {"image", file}}));
   EXPECT_EQ(rows.at(1), (json{{"n", 0.125}, {"text", ""}, {"image", "aGk="}}));
 
   const HttpReply reply = f.post("/v2/models/fake/infer", request.body, request.header_length);
@@ -294,6 +296,92 @@ TEST(Server, AReplacedModelIsServedAndTold) {
   for (int k = 0; k < 20000 && second.made == 0; ++k)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_EQ(json::parse(f.infer({{"inputs", {numbers(1)}}}).body).at("model_version"), "2");
+}
+
+// Columns of a two-tower model's rows as bytes behind the JSON.
+struct BinaryRequest {
+  json inputs = json::array();
+  std::string bytes;
+  void add(const std::string& name, const std::string& type, i64 rows, const std::string& data) {
+    inputs.push_back({{"name", name}, {"datatype", type}, {"shape", {rows}},
+                      {"parameters", {{"binary_data_size", data.size()}}}});
+    bytes += data;
+  }
+};
+template <class T>
+std::string raw_bytes(T value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+BinaryRequest binary_of(const ServedModel& model, const std::vector<json>& rows) {
+  BinaryRequest request;
+  for (const Preprocess::Column& column : model.columns) {
+    std::string data;
+    for (const json& row : rows) {
+      const json& value = row.at(column.name);
+      const std::string word = value.is_string() ? value.get<std::string>() : value.dump();
+      if (column.kind == "number") data += raw_bytes(std::stof(word));
+      else data += raw_bytes(static_cast<u32>(word.size())) + word;
+    }
+    request.add(column.name, column.kind == "number" ? "FP32" : "BYTES",
+                static_cast<i64>(rows.size()), data);
+  }
+  return request;
+}
+
+TEST(Server, NumbersAndIdsAsBytesAreAnsweredAsRowsAre) {
+  const Tiny tiny = make_two_tower("staged");
+  const auto model = served_model(tiny.bundle("b"), {"tiny", "1"}, 8);
+  Server server(model, Fixture::quick());
+  std::vector<json> rows = tiny.raw_rows();
+  for (json& row : rows)   // what FP32 holds
+    for (const Preprocess::Column& column : model->columns)
+      if (column.kind == "number" && row.at(column.name).is_string())
+        row[column.name] = std::stof(row.at(column.name).get<std::string>());
+      else if (column.kind == "number")
+        row[column.name] = row.at(column.name).get<float>();
+  const auto ask = [&](const BinaryRequest& binary) {
+    const std::string head = json{{"inputs", binary.inputs}}.dump();
+    return server.handle({"POST", "/v2/models/tiny/infer", head + binary.bytes,
+                          std::to_string(head.size()), ""});
+  };
+  const json expected = json::parse(
+      server.handle({"POST", "/v1/score", json{{"rows", rows}}.dump(), "", ""}).body).at("answers");
+  const BinaryRequest good = binary_of(*model, rows);
+  const std::string head = json{{"inputs", good.inputs}}.dump();
+  const InferRequest read =
+      read_infer({"POST", "", head + good.bytes, std::to_string(head.size()), ""}, *model);
+  ASSERT_EQ(read.rows.size(), rows.size());
+  EXPECT_TRUE(read.rows[0].is_binary());   // the short way was taken
+  const HttpReply reply = ask(good);
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const json outputs = json::parse(reply.body).at("outputs");
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    EXPECT_NEAR(outputs[0].at("data")[r].get<double>(),
+                expected[r].at("probability").get<double>(), 1e-6) << r;
+  // What is wrong is told as it is of objects.
+  BinaryRequest bad = good;
+  const auto first = [&](const char* kind) {
+    for (std::size_t k = 0; k < model->columns.size(); ++k)
+      if (model->columns[k].kind == kind) return k;
+    return model->columns.size();
+  };
+  rows[1][model->columns[first("id")].name] = "nobody";
+  expect_error(ask(binary_of(*model, rows)), 400,
+               "row 1: column '" + model->columns[first("id")].name + "'");
+  bad.inputs.erase(first("number"));
+  expect_error(ask(bad), 400, "");
+  bad = binary_of(*model, tiny.raw_rows());
+  bad.bytes.pop_back();
+  expect_error(ask(bad), 400, "binary_data_size");
+  bad.bytes += "abc";
+  expect_error(ask(bad), 400, "behind the last input");
+  bad = binary_of(*model, tiny.raw_rows());
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::size_t at = 0;
+  for (std::size_t k = 0; k < first("number"); ++k)
+    at += bad.inputs[k].at("parameters").at("binary_data_size").get<std::size_t>();
+  std::memcpy(bad.bytes.data() + at, &nan, sizeof nan);
+  expect_error(ask(bad), 400, "row 0: column '" + model->columns[first("number")].name + "'");
 }
 
 }  // namespace

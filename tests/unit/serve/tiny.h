@@ -24,7 +24,7 @@ struct Tiny {
   std::shared_ptr<void> remover;   // of the folder; the last to go
   std::string folder;                  // set/ and whatever a test writes
   std::shared_ptr<ShardSet> shards;
-  ServedModel model;
+  BundledModel model;
   Graph graph;
   std::unique_ptr<Device> device;
   std::unique_ptr<ModelState> state;
