@@ -1,10 +1,14 @@
 """Rows a second and latency of `cohort serve`, in turns with ONNX Runtime on the same model.
 
-  bench_serve.py COHORT SOURCE_FOLDER SECONDS BUNDLE...    prints the rows of the table
+  bench_serve.py COHORT SOURCE_FOLDER SECONDS BUNDLE...    prints the rows of the two tables
+  bench_serve.py http BUNDLE THREADS                       serves the bundle by ONNX Runtime
 
-cohort serve answers raw rows over HTTP: /v1/score, keep-alive connections of this process. ONNX
-Runtime answers numbers that were made before, in this process: no HTTP, no JSON, no preparing.
+Servers answer raw rows over HTTP: /v1/score, keep-alive connections of this process. The second one
+is what one would write in Python: aiohttp, tests/export/reference.py, ONNX Runtime, JSON; a process
+for each thread and connection, the other threads inside the model. Models alone answer numbers that
+were made before, in one process: no HTTP, no JSON, no preparing.
 """
+import asyncio
 import json
 import pathlib
 import selectors
@@ -20,20 +24,67 @@ ROUNDS = 3
 CASES = ((1, 1, 1), (1, 1, 32), (2, 1, 1), (2, 8, 1), (2, 4, 32))
 
 
-class Server:
-    def __init__(self, cohort, bundle, threads):
-        self.process = subprocess.Popen(
-            [cohort, "serve", bundle, "--port", "0", "--threads", str(threads), "--drain-ms", "0"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        at = urllib.parse.urlsplit(self.process.stdout.readline().strip())
-        self.address = at.hostname, at.port
+class Servers:
+    """Processes that print their URL; `addresses`."""
+
+    def __init__(self, command, count=1):
+        self.processes = [subprocess.Popen(command, stdout=subprocess.PIPE,
+                                           stderr=subprocess.DEVNULL, text=True)
+                          for _ in range(count)]
+        urls = [urllib.parse.urlsplit(p.stdout.readline().strip()) for p in self.processes]
+        self.addresses = [(at.hostname, at.port) for at in urls]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *unused):
-        self.process.terminate()
-        self.process.wait()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def cohort_serve(cohort, bundle, case):
+    return Servers([cohort, "serve", str(bundle), "--port", "0", "--threads", str(case[0]),
+                    "--drain-ms", "0"])
+
+
+def runtime_serve(bundle, case):
+    workers = min(case[0], case[1])
+    return Servers([sys.executable, __file__, "http", str(bundle), str(case[0] // workers)], workers)
+
+
+def serve_runtime(bundle, threads):
+    """ONNX Runtime behind HTTP, until this process is ended."""
+    from aiohttp import web
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/export"))
+    bundle = pathlib.Path(bundle)
+    session = session_of(bundle, int(threads))
+    names = [o.name for o in session.get_outputs()]
+    prepare = preparer(bundle, session)
+    labels = json.loads((bundle / "manifest.json").read_text())["labels"]
+
+    async def score(request):
+        rows = json.loads(await request.read())["rows"]
+        found = dict(zip(names, session.run(names, prepare(rows))))
+        answers = [dict(zip(found, row)) for row in zip(*(v.tolist() for v in found.values()))]
+        if "probabilities" in found:
+            for answer, best in zip(answers, found["probabilities"].argmax(1)):
+                answer["label"] = labels[best]
+        return web.Response(body=json.dumps({"answers": answers}).encode(),
+                            content_type="application/json")
+
+    async def serve():
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/v1/score", score)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        listening = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listening).start()
+        print("http://127.0.0.1:%d" % listening.getsockname()[1], flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
 
 
 def request(rows):
@@ -66,11 +117,11 @@ class Connection:
         return len(self.reply) >= self.length
 
 
-def measure_server(address, requests, connections, seconds):
+def measure_servers(addresses, requests, connections, seconds):
     """Requests a second, and the seconds of each."""
     ready = selectors.DefaultSelector()
     for k in range(connections):
-        one = Connection(address, requests, 7 * k)
+        one = Connection(addresses[k % len(addresses)], requests, 7 * k)
         ready.register(one.socket, selectors.EVENT_READ, one)
         one.ask()
     times, warm = [], time.perf_counter() + seconds / 5
@@ -104,43 +155,98 @@ def session_of(bundle, threads):
                                         providers=["CPUExecutionProvider"])
 
 
-def feeds_of(bundle, rows, session):
+def preparer(bundle, session):
+    """From raw rows to what the session is fed."""
     import reference
+    try:
+        import PIL  # noqa: F401
+        reference.decode_png = lambda *unused: None  # its own is plain Python
+    except ImportError:
+        pass
     spec = json.loads((bundle / "preprocess.json").read_text())
     ids = {v["name"]: {w: i for i, w in enumerate(v["entries"])} for v in spec["vocabularies"]}
     wanted = {i.name for i in session.get_inputs()}
-    feeds = [reference.batch(some, spec["inputs"], ids) for some in rows]
-    return [{k: v for k, v in feed.items() if k in wanted} for feed in feeds]
+    return lambda rows: {k: v for k, v in reference.batch(rows, spec["inputs"], ids).items()
+                         if k in wanted}
 
 
-def line(bundle, case, who, found):
-    threads, connections, rows = case
-    rates = [rate for rate, _ in found]
-    times = sorted(t for _, some in found for t in some)
-    p50, p99 = (1000 * times[min(len(times) - 1, int(q * len(times)))] for q in (0.5, 0.99))
-    print(f"| {bundle.name} | {threads} | {rows} | {connections} | {who} | "
-          f"{rows * statistics.median(rates):.0f} | {p50:.2f} | {p99:.2f} |", flush=True)
+def measure_engine(cohort, bundle, threads, rows, seconds):
+    """The model alone in batches of `rows`, as cohort score --bench measures it."""
+    told = subprocess.run([cohort, "score", str(bundle), "--bench", str(seconds), "--threads",
+                           str(threads), "--rows", str(rows)],
+                          check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    found = json.loads(told.stdout)["model"]
+    return found["rows_per_second"] / rows, found["p50_ms"] / 1000, found["p99_ms"] / 1000
+
+
+def quantiles(times):
+    times = sorted(times)
+    return [times[min(len(times) - 1, int(q * len(times)))] for q in (0.5, 0.99)]
+
+
+def write(rows, rate, p50, p99):
+    return f"{rows * rate:.0f} | {1000 * p50:.2f} | {1000 * p99:.2f}"
+
+
+def medians(found):
+    return [statistics.median(column) for column in zip(*found)]
+
+
+def servers_line(cohort, bundle, golden, case, seconds):
+    threads, connections, size = case
+    requests = [request(rows) for rows in batches_of(golden, size)]
+    found = {cohort_serve: [], runtime_serve: []}
+    for _ in range(ROUNDS):
+        for start, measured in found.items():
+            arguments = (cohort, bundle, case) if start is cohort_serve else (bundle, case)
+            with start(*arguments) as servers:
+                rate, times = measure_servers(servers.addresses, requests, connections, seconds)
+            measured.append((rate, *quantiles(times)))
+    ours, theirs = (medians(measured) for measured in found.values())
+    print(f"| {bundle.name} | {threads} | {size} | {connections} | {write(size, *ours)} | "
+          f"{write(size, *theirs)} | {ours[0] / theirs[0]:.1f} |", flush=True)
+
+
+def models_line(cohort, bundle, golden, threads, size, seconds):
+    session = session_of(bundle, threads)
+    prepare = preparer(bundle, session)
+    feeds = [prepare(rows) for rows in batches_of(golden, size)]
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(measure_engine(cohort, bundle, threads, size, seconds))
+        rate, times = measure_runtime(session, feeds, seconds)
+        theirs.append((rate, *quantiles(times)))
+    ours, theirs = medians(ours), medians(theirs)
+    print(f"| {bundle.name} | {threads} | {size} | {write(size, *ours)} | {write(size, *theirs)} | "
+          f"{ours[0] / theirs[0]:.1f} |", flush=True)
+
+
+def batches_of(golden, size):
+    return [[golden[(at + k) % len(golden)] for k in range(size)]
+            for at in range(0, len(golden), size)]
 
 
 def main(cohort, source, seconds, *bundles):
     sys.path.insert(0, source + "/tests/export")
-    for bundle in map(pathlib.Path, bundles):
-        golden = [json.loads(text)["raw"] for text in (bundle / "golden.jsonl").read_text().splitlines()]
+    golden = {bundle: [json.loads(text)["raw"]
+                       for text in (bundle / "golden.jsonl").read_text().splitlines()]
+              for bundle in map(pathlib.Path, bundles)}
+    print("| model | threads | rows a request | connections | cohort serve: rows/s | p50 ms | p99 ms "
+          "| ONNX Runtime behind aiohttp: rows/s | p50 ms | p99 ms | ratio of rows/s |")
+    print("|---" * 11 + "|")
+    for bundle, rows in golden.items():
         for case in CASES:
-            threads, connections, size = case
-            batches = [[golden[(at + k) % len(golden)] for k in range(size)]
-                       for at in range(0, len(golden), size)]
-            requests = [request(rows) for rows in batches]
-            session = session_of(bundle, threads)
-            feeds = feeds_of(bundle, batches, session)
-            ours, theirs = [], []
-            for _ in range(ROUNDS):
-                with Server(cohort, str(bundle), threads) as server:
-                    ours.append(measure_server(server.address, requests, connections, float(seconds)))
-                theirs.append(measure_runtime(session, feeds, float(seconds)))
-            line(bundle, case, "cohort serve", ours)
-            line(bundle, (threads, 1, size), "ONNX Runtime, no HTTP", theirs)
+            servers_line(cohort, bundle, rows, case, float(seconds))
+    print("\n| model | threads | rows a batch | Cohort: rows/s | p50 ms | p99 ms "
+          "| ONNX Runtime: rows/s | p50 ms | p99 ms | ratio of rows/s |")
+    print("|---" * 10 + "|")
+    for bundle, rows in golden.items():
+        for threads, size in sorted({(threads, size) for threads, _, size in CASES}):
+            models_line(cohort, bundle, rows, threads, size, float(seconds))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "http":
+        serve_runtime(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])
