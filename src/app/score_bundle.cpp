@@ -146,7 +146,8 @@ json measure(double seconds, i64 rows, const std::function<void()>& batch) {
   double sum = 0;
   for (const double time : times) sum += time;
   const auto quantile = [&](double q) {
-    return 1000 * times[std::min(times.size() - 1, static_cast<std::size_t>(q * static_cast<double>(times.size())))];
+    const auto at = static_cast<std::size_t>(q * static_cast<double>(times.size()));
+    return 1000 * times[std::min(times.size() - 1, at)];
   };
   return {{"rows_per_second", static_cast<double>(rows) * static_cast<double>(times.size()) / sum},
           {"p50_ms", quantile(0.5)}, {"p99_ms", quantile(0.99)}};

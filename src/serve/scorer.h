@@ -47,7 +47,8 @@ class Scorer {
          std::shared_ptr<ScorerWeights> weights = nullptr);
   ~Scorer();
   // In order, any number of rows, each an object of columns or, as a binary value, what
-  // Preprocess::stage() made of the graph's inputs; a row that cannot be read has an error, the others their answers.
+  // Preprocess::stage() made of the graph's inputs; a row that cannot be read has an error, the
+  // others their answers.
   std::vector<Answer> score(const std::vector<nlohmann::json>& rows);
   // The two halves of score(), to measure them: at most ScorerOptions::rows rows are made ready and
   // stay so; which of them have an answer. Then all of those are answered.
