@@ -10,7 +10,7 @@ echo "MPIEXEC_EXECUTABLE:FILEPATH=$MPIEXEC" >"$WORK/build/CMakeCache.txt"
 export COHORT_BUILD=$WORK/build
 CONFIG=$CONFIGS/sentiment-cnn.yaml
 options() {
-  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=2 device.threads=1 \
+  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=6 device.threads=1 \
     train.log_every_steps=1 checkpoint.every_steps=9
 }
 supervise() {  # supervise RUN [OPTION ...] -- [key=value ...]: in the background, its id in $job
