@@ -21,6 +21,9 @@ using nlohmann::json;
 
 constexpr double longest_backoff_s = 60;
 constexpr double patience_s = 5;   // for a write under way when the object ends
+// A slice is slow that takes so long, and so many times the median of the other ranks'.
+constexpr double slow_slice_s = 1, slow_ratio = 1.5;
+constexpr double told_again_s = 600;
 
 enum class Stage { idle, slices, completion };
 
@@ -55,7 +58,9 @@ struct Saver::State {
   const int rank;
   Snapshot snapshot;           // the thread reads it between begin() and the end of its job
   i64 total_bytes = 0;
-  double slowest_slice = 0;    // seconds, of this checkpoint
+  std::vector<double> slice_seconds;   // of this checkpoint, by rank
+  i64 slow_rank = -1;          // told last
+  double slow_told = 0;        // when
   Content content;
   Stage stage = Stage::idle;
   i64 given = 0;               // steps given when the phase began: sums of these are of before
@@ -86,6 +91,8 @@ struct Saver::State {
   void run();
   void submit(std::function<Outcome()> job);
   void forget(const std::string& folder);
+  double slowest_slice() const;
+  void tell_slow();
 };
 
 namespace {
@@ -159,6 +166,31 @@ void Saver::State::forget(const std::string& folder) {
   } catch (const Error& e) {
     log::warn("an unfinished checkpoint is left behind: {}", e.what());
   }
+}
+
+double Saver::State::slowest_slice() const {
+  return *std::max_element(slice_seconds.begin(), slice_seconds.end());
+}
+
+// Names the rank whose storage the others waited for.
+void Saver::State::tell_slow() {
+  if (rank != 0 || slice_seconds.size() < 2) return;
+  const double most = slowest_slice();
+  std::vector<double> others = slice_seconds;
+  const auto worst = std::max_element(others.begin(), others.end());
+  const i64 slow = worst - others.begin();
+  others.erase(worst);
+  const auto middle = others.begin() + static_cast<std::ptrdiff_t>(others.size() / 2);
+  std::nth_element(others.begin(), middle, others.end());
+  if (most < slow_slice_s || most < slow_ratio * *middle) return;
+  const double now = seconds_now();
+  if (slow == slow_rank && now - slow_told < told_again_s) return;
+  slow_rank = slow;
+  slow_told = now;
+  log::warn("rank {}: slow storage: its slice of the checkpoint of step {}, {}, took {}; the median "
+            "of the other ranks is {}", slow, content.step,
+            human_bytes(slices[static_cast<std::size_t>(slow)].bytes), human_seconds(most),
+            human_seconds(*middle));
 }
 
 Saver::Saver(Files& files, Communicator& ranks, Device& device, std::vector<NamedTensor> tensors,
@@ -328,11 +360,11 @@ void Saver::advance(i64 given) {
   s.given = given;
   std::string errors;
   i64 bad = 0;
-  if (s.stage == Stage::slices) s.slowest_slice = 0;
+  if (s.stage == Stage::slices) s.slice_seconds.assign(all.size(), 0);
   for (std::size_t r = 0; r < all.size(); ++r) {
     const json one = json::parse(all[r]);
     const std::string error = one.value("error", "");
-    s.slowest_slice = std::max(s.slowest_slice, one.value("seconds", 0.0));
+    if (s.stage == Stage::slices) s.slice_seconds[r] = one.value("seconds", 0.0);
     if (one.value("fenced", false)) {
       s.stage = Stage::idle;
       fail(Exit::storage, "step {}: checkpoint: {}", s.content.step, error);
@@ -342,10 +374,13 @@ void Saver::advance(i64 given) {
   }
   if (bad > 3) errors += fmt::format("; and {} ranks more", bad - 3);
   if (bad > 0) return failed(errors);
-  if (s.stage == Stage::slices) return start_completion(all);
+  if (s.stage == Stage::slices) {
+    s.tell_slow();
+    return start_completion(all);
+  }
   s.stage = Stage::idle;
   s.good = true;
-  s.totals.slices_s += s.slowest_slice;
+  s.totals.slices_s += s.slowest_slice();
   s.last_step = s.content.step;
   const double seconds = seconds_now() - s.begun;
   ++s.totals.written;

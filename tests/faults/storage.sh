@@ -102,7 +102,7 @@ slow_checkpoints() {  # slow_checkpoints RANK
   until_there "step 100" grep -q '"step":100,' "$RUNS/$run/metrics.jsonl"
   [ -z "$(saved)" ] || die "a checkpoint of rank $1 was not held"
   ! ls -d "$checkpoints"/step-???????????? 2>/dev/null || die "an unfinished checkpoint exists"
-  sleep 1
+  sleep 2
   echo 30 >"$WORK/control"
   ends 0 "slow checkpoints of rank $1"
   steps=($(saved))
@@ -110,6 +110,7 @@ slow_checkpoints() {  # slow_checkpoints RANK
   [ "${steps[1]}" -ge 100 ] || die "a checkpoint of step ${steps[1]} began during another"
   grep -q 'checkpoint of step 20:.* in [1-9]' "$LOG" || die "the log does not tell the seconds"
   grep -qE '"slices_s": [1-9]' "$RUNS/$run/run.json" || die "run.json does not tell the seconds"
+  says "rank $1: slow storage: its slice of the checkpoint of step 20, "
   ! grep -q 'not written' "$LOG" || die "slow storage is taken for an error"
   ends_as_whole "$run"
   expect 0 "$COHORT" checkpoint verify "$RUNS/$run"
