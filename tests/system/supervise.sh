@@ -10,7 +10,7 @@ echo "MPIEXEC_EXECUTABLE:FILEPATH=$MPIEXEC" >"$WORK/build/CMakeCache.txt"
 export COHORT_BUILD=$WORK/build
 CONFIG=$CONFIGS/sentiment-cnn.yaml
 options() {
-  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=6 device.threads=1 \
+  echo data.shards="$SET/sentiment" runs="$RUNS" name="$1" train.epochs=8 device.threads=1 \
     train.log_every_steps=1 checkpoint.every_steps=9
 }
 supervise() {  # supervise RUN [OPTION ...] -- [key=value ...]: in the background, its id in $job
@@ -67,7 +67,11 @@ expect 0 "$LAUNCH/mpirun.sh" 2 train "$CONFIG" $(options whole)
 supervise killed --
 wait_for_step killed 20
 kill -9 "$(ranks | head -n 1)" || die "no rank to kill"
-wait_for_step killed 110
+for ((i = 0; i < 600 * PATIENCE; i++)); do
+  [ "$(incidents killed failed)" != 1 ] || break
+  sleep 0.1
+done
+wait_for_step killed $((10#$(last_step killed) + 18))
 kill -9 $(ranks) || die "no ranks to kill"
 ends_with 0 "a job whose ranks are killed"
 [ "$(incidents killed failed)" = 2 ] || die "$(incidents killed failed) failures noted instead of 2"
