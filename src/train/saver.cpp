@@ -187,8 +187,8 @@ void Saver::State::tell_slow() {
   if (slow == slow_rank && now - slow_told < told_again_s) return;
   slow_rank = slow;
   slow_told = now;
-  log::warn("rank {}: slow storage: its slice of the checkpoint of step {}, {}, took {}; the median "
-            "of the other ranks is {}", slow, content.step,
+  log::warn("rank {}: slow storage: its slice of the checkpoint of step {}, {}, took {}; the "
+            "median of the other ranks is {}", slow, content.step,
             human_bytes(slices[static_cast<std::size_t>(slow)].bytes), human_seconds(most),
             human_seconds(*middle));
 }

@@ -1,6 +1,6 @@
 // Preloaded into a rank: each read, write and fsync of a file under the folder SLOW_FOLDER takes as
-// many milliseconds more as the file SLOW_CONTROL says at the time. Where that says "hold" they wait
-// until it says otherwise, and the file SLOW_CONTROL.held tells that one waits.
+// many milliseconds more as the file SLOW_CONTROL says at the time. Where that says "hold" they
+// wait until it says otherwise, and the file SLOW_CONTROL.held tells that one waits.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

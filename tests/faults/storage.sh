@@ -140,7 +140,7 @@ slow_stop() {
 
 # The rank whose shards are slow is named, with the file, and training goes on to the same end.
 slow_shards() {
-  local named="warning rank 0 .*rank 1 \(host .*\) is .*, [0-9]+ % of it in reading train-[0-9]+\.h5"
+  local named="warning .*rank 1 \(host .*\) is .*, [0-9]+ % of it in reading train-[0-9]+\.h5"
   echo 50 >"$WORK/control"
   slow_storage 1 slow-shards "$SET" train.blame_every_s=1
   until_there "a rank was named" grep -qE "$named" "$LOG"
