@@ -49,6 +49,22 @@ std::string with_device(const RankView& rank) {
   return fmt::format("{}, {})", rank.name.substr(0, rank.name.size() - 1), rank.beat.device);
 }
 
+// A GPU works beside its host: the longer of the two holds the others up.
+double busy_seconds(const RankWindow& rank) {
+  return std::max(rank.compute + rank.reading, rank.device_work);
+}
+
+// "81 % of it in reading train-012.h5"
+std::string spent(const RankWindow& rank) {
+  const double most = busy_seconds(rank);
+  if (rank.device_work >= most) return "computing on its GPU";
+  const bool reads = rank.reading > rank.compute;
+  std::string what = reads ? "reading" : "computing";
+  if (reads && !rank.file.empty()) what += " " + rank.file;
+  const double share = std::max(rank.reading, rank.compute) / most;
+  return fmt::format("{:.0f} % of it in {}", 100 * share, what);
+}
+
 }  // namespace
 
 double time_allowed(Phase phase, double step_timeout) {
@@ -93,22 +109,20 @@ std::optional<Blame> find_slow(const std::vector<RankWindow>& ranks) {
   if (ranks.size() < 2) return {};
   std::size_t worst = 0;
   std::vector<double> busy;
-  for (const RankWindow& rank : ranks) busy.push_back(rank.compute + rank.reading);
+  for (const RankWindow& rank : ranks) busy.push_back(busy_seconds(rank));
   worst = static_cast<std::size_t>(std::max_element(busy.begin(), busy.end()) - busy.begin());
   const double most = busy[worst];
   std::vector<double> others = busy;
   others.erase(others.begin() + static_cast<std::ptrdiff_t>(worst));
   const double usual = median(others);
   const RankWindow& slow = ranks[worst];
-  if (most < kRatio * usual || most - usual < kMaterial * (most + slow.waited)) return {};
-  const bool reads = slow.reading > slow.compute;
-  const double share = (reads ? slow.reading : slow.compute) / most;
+  const double host = slow.compute + slow.reading + slow.device_wait;
+  const double window = std::max(most, host) + slow.waited;
+  if (most < kRatio * usual || most - usual < kMaterial * window) return {};
   const std::string ratio =
       usual > 0 && most < 100 * usual ? fmt::format("{:.1f}x", most / usual) : "over 100x";
-  std::string what = reads ? "reading" : "computing";
-  if (reads && !slow.file.empty()) what += " " + slow.file;
-  return Blame{worst, fmt::format("{} is {} slower than the median of the other ranks, {:.0f} % of "
-                                  "it in {}", slow.name, ratio, 100 * share, what)};
+  return Blame{worst, fmt::format("{} is {} slower than the median of the other ranks, {}",
+                                  slow.name, ratio, spent(slow))};
 }
 
 double exposed_share(const std::vector<RankWindow>& ranks) {

@@ -31,6 +31,8 @@ struct RankWindow {
   std::string name;         // "rank 3 (host b)"
   double compute = 0, reading = 0, waited = 0;
   std::string file;
+  double device_wait = 0;   // the host waited for its device
+  double device_work = 0;   // a GPU worked, beside its host
 };
 
 // The rank that the others waited for: at least 1.5 times as long at work as the median of the

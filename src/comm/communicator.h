@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/status.h"
+#include "device/work_clock.h"
 #include "tensor/tensor.h"
 
 namespace cohort {
@@ -88,6 +89,10 @@ class Reducer {
   virtual void wait() = 0;                      // what the device is given from here on sees all sums
   virtual void poll() = 0;                      // Error(Exit::lost) where a rank or link is lost
   virtual double waited_seconds() const = 0;    // of the host, in wait()
+  // What the device is given between the two is timed by `clock` in its memory, but for where it
+  // waits for sums; `first`: from 0. Not on host devices, where the host's own time says it.
+  virtual void work_begins(WorkClock* /*clock*/, bool /*first*/) {}
+  virtual void work_ends() {}
 };
 
 // For host devices: one thread that runs collectives in the order submitted, on a communicator of

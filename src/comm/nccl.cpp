@@ -131,9 +131,19 @@ class NcclReducer final : public Reducer {
   }
   void wait() override {
     if (!pending_) return;
+    if (clock_) stop_clock(compute_, clock_);
     cuda::check(cudaEventRecord(summed_.get(), stream_.get()), "cudaEventRecord");
     cuda::check(cudaStreamWaitEvent(compute_, summed_.get(), 0), "cudaStreamWaitEvent");
+    if (clock_) start_clock(compute_, clock_, false);
     pending_ = false;
+  }
+  void work_begins(WorkClock* clock, bool first) override {
+    clock_ = clock;
+    start_clock(compute_, clock_, first);
+  }
+  void work_ends() override {
+    stop_clock(compute_, clock_);
+    clock_ = nullptr;
   }
   void poll() override {
     ncclResult_t state = ncclSuccess;
@@ -235,6 +245,7 @@ class NcclReducer final : public Reducer {
   ncclComm_t comm_ = nullptr;
   std::vector<void*> registered_;
   void* staging_ = nullptr;   // of the device
+  WorkClock* clock_ = nullptr;
 };
 
 // World size 1: every sum is what is there.

@@ -61,7 +61,8 @@ std::vector<RankWindow> RankTable::end_window() {
     const Beat &a = row.before, &b = row.beat;
     whole = whole && !row.gone && b.step > a.step;
     windows.push_back({fmt::format("rank {} (host {})", r, row.host), b.compute - a.compute,
-                       b.reading - a.reading, b.waited - a.waited, row.file});
+                       b.reading - a.reading, b.waited - a.waited, row.file,
+                       b.device_wait - a.device_wait, b.device_work - a.device_work});
     row.before = row.beat;
     row.file_seconds = 0;
   }
@@ -71,13 +72,14 @@ std::vector<RankWindow> RankTable::end_window() {
 
 std::string encode(const Beat& b) {
   const nlohmann::json j{b.step, static_cast<int>(b.phase), b.waiting, b.bucket, b.idle, b.compute,
-                         b.reading, b.waited, b.file, b.open_read, b.file_seconds, b.device};
+                         b.reading, b.waited, b.file, b.open_read, b.file_seconds, b.device,
+                         b.device_wait, b.device_work};
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::optional<Beat> decode(const std::string& bytes) {
   const auto j = nlohmann::json::parse(bytes, nullptr, false);
-  if (!j.is_array() || j.size() != 12) return {};
+  if (!j.is_array() || j.size() != 14) return {};
   try {
     Beat b;
     b.step = j[0].get<i64>();
@@ -92,6 +94,8 @@ std::optional<Beat> decode(const std::string& bytes) {
     b.open_read = j[9].get<double>();
     b.file_seconds = j[10].get<double>();
     b.device = j[11].get<std::string>();
+    b.device_wait = j[12].get<double>();
+    b.device_work = j[13].get<double>();
     return b;
   } catch (const nlohmann::json::exception&) {
     return {};

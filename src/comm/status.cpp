@@ -43,6 +43,7 @@ void Status::account() const {
   if (now_.waiting) now_.waited += passed;
   else if (now_.phase == Phase::rows) now_.reading += passed;
   else if (now_.phase == Phase::compute) now_.compute += passed;
+  else if (now_.phase == Phase::device) now_.device_wait += passed;
 }
 
 void Status::progress() { progressed_ = changed_; }
@@ -65,6 +66,11 @@ void Status::done(i64 step) {
   account();
   progress();
   now_.step = step;
+}
+
+void Status::device_worked(double seconds) {
+  const std::lock_guard lock(mutex_);
+  now_.device_work += seconds;
 }
 
 void Status::bucket_given() {

@@ -11,7 +11,8 @@
 namespace cohort {
 
 // What the main thread is in. Only `rows` and `compute` are work whose seconds tell a slow rank:
-// `device` also holds what a GPU waits for others, the rest is uneven by design.
+// `device` also holds what a GPU waits for others, which tells its own work itself; the rest is
+// uneven by design.
 enum class Phase : u8 { start, rows, compute, device, records, evaluation, checkpoint, end };
 
 // One look at a rank. Seconds of work and waiting are sums since the start.
@@ -22,6 +23,8 @@ struct Beat {
   i64 bucket = 0;           // collectives given away in this step
   double idle = 0;          // seconds since a step was done or a long phase began or ended
   double compute = 0, reading = 0, waited = 0;
+  double device_wait = 0;   // of the main thread, for its device
+  double device_work = 0;   // of a GPU alone, beside the main thread: Status::device_worked
   std::string file;         // read now, or most of the time since the last look; may be empty
   double open_read = 0;     // seconds that the oldest read has been under way; 0: none is
   double file_seconds = 0;  // that `file` took since the last look
@@ -40,6 +43,7 @@ class Status {
   // Of the main thread.
   void enter(Phase phase);
   void done(i64 step);
+  void device_worked(double seconds);   // a GPU's own work in the step that is done
   void bucket_given();
   void wait_begins();       // for other ranks; not nested
   void wait_ends();

@@ -78,6 +78,8 @@ class WatchedReducer final : public Reducer {
     reducer_->wait();
   }
   void poll() override { reducer_->poll(); }
+  void work_begins(WorkClock* clock, bool first) override { reducer_->work_begins(clock, first); }
+  void work_ends() override { reducer_->work_ends(); }
   double waited_seconds() const override { return reducer_->waited_seconds(); }
 
  private:

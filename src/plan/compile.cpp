@@ -62,7 +62,7 @@ void Plan::Impl::lay_out_staging() {
 }
 
 void Plan::Impl::stage_inputs() {
-  const i64 result_bytes = word_size * 8 + static_cast<i64>(sizeof(Decision));
+  const i64 result_bytes = word_size * 8 + static_cast<i64>(sizeof(Decision) + sizeof(WorkClock));
   slots = device.make_slots(staging.bytes, result_bytes);
   fixed = slots.size() == 1 ? slots[0].device
                             : static_cast<char*>(device.allocate(staging.fixed_bytes));

@@ -38,6 +38,7 @@ struct StepResult {
   bool skipped = false;       // not finite: nothing was changed
   std::vector<double> requests;   // summed over ranks, in the order given
   double comm_seconds = 0;    // waited for collectives after compute had ended
+  double device_seconds = 0;  // a GPU's own work, waiting for sums left out; else 0
 };
 
 // The first tensor of a step that is not finite on this rank, in the order of the kernels.

@@ -96,6 +96,7 @@ struct Plan::Impl {
   void start_pass(const Slot& slot, bool first);
   void give(const Slot& slot, const Pace& pace, Reducer* reducer);
   void give_nodes(const Slot& slot, bool submit, Reducer* reducer);
+  void give_end(const Pace& pace, Reducer* reducer);
   void give_update();
   View treated(const TableState& table) const;
   StepResult infer(const Batch& batch);
@@ -117,7 +118,7 @@ struct Plan::Impl {
   i64 next_slot = 0;
   char* fixed = nullptr;            // device memory: what kernels read of the running pass
   View arena, scratch;              // bytes
-  View results;                     // bytes: the word, then the Decision, as they go to the host
+  View results;                     // bytes: word, Decision and WorkClock, as they go to the host
   View loss;                        // f64 [2]: sums of loss and weight
   View squares;                     // f64 [norms]
   std::vector<std::vector<std::unique_ptr<Kernel>>> ingest;   // per slot

@@ -99,9 +99,16 @@ void Plan::Impl::start_pass(const Slot& slot, bool first) {
 
 // Everything that the device does in a pass, in order.
 void Plan::Impl::give(const Slot& slot, const Pace& pace, Reducer* reducer) {
+  auto* clock = results.as<char>() + word_size * 8 + sizeof(Decision);
+  if (reducer) reducer->work_begins(reinterpret_cast<WorkClock*>(clock), pace.first);
   start_pass(slot, pace.first);
   give_nodes(slot, pace.last, reducer);
-  if (!pace.last) return;
+  if (pace.last) give_end(pace, reducer);
+  if (reducer) reducer->work_ends();
+}
+
+// After the step's last pass: what the sums over ranks decide.
+void Plan::Impl::give_end(const Pace& pace, Reducer* reducer) {
   char* word = fixed + staging.word;
   device.copy(word, loss.data, loss.bytes());
   if (reducer) {
@@ -162,10 +169,13 @@ void Plan::Impl::collect(Pending& step, Reducer* reducer) {
   device.wait(slot, [&] { if (reducer) reducer->poll(); });
   double word[word_size];
   Decision decided;
+  WorkClock clock;
   std::memcpy(word, slot.results, sizeof(word));
   std::memcpy(static_cast<void*>(&decided), slot.results + sizeof(word), sizeof(decided));
+  std::memcpy(&clock, slot.results + sizeof(word) + sizeof(decided), sizeof(clock));
   StepResult& result = step.result;
   step.loss_sum = word[0];
+  result.device_seconds = 1e-9 * static_cast<double>(clock.nanoseconds);
   result.weight = word[1];
   result.loss = word[1] > 0 ? word[0] / word[1] : 0.0;
   result.requests.assign(word + 3, word + 3 + step.requests);

@@ -194,6 +194,7 @@ void Trainer::begin_step(Feed& feed) {
 StepResult Trainer::finish_step() {
   enter(Phase::device);
   const StepResult result = in_step(step + 1, [&] { return plan->finish(reducer.get()); });
+  status.device_worked(result.device_seconds);
   account(begun.front(), result);
   begun.pop_front();
   ++step;

@@ -1,7 +1,10 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
+#include "base/text.h"
 #include "nccl_checks.h"
 #include "runtime.h"
 
@@ -26,6 +29,35 @@ TEST_P(NcclOnHost, SumsOfBf16OnTheWireAreExactWhereTheNumbersAre) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclOnHost, testing::Values(1, 2, 4));
+
+// A rank that comes late to a sum is at work, in the eyes of its own clock alone.
+TEST(NcclOnHostClock, TimesWorkAndNotTheWaitingForOtherRanks) {
+  constexpr double late = 0.3;
+  hg::policy().devices = 2;
+  std::atomic<bool> begun{false};
+  run_as_threads(2, [&](Communicator& c) {
+    GpuRank r(c, {}, c.rank());
+    WorkClock* clock = r.filled<WorkClock>({{7, 1'000'000'000'000}});
+    double* data = r.filled<double>({1, 2});
+    while (c.rank() == 1 && !begun) std::this_thread::yield();
+    const double before = seconds_now();
+    begun = true;
+    if (c.rank() == 1) std::this_thread::sleep_for(std::chrono::duration<double>(late));
+    r.reducer->work_begins(clock, true);
+    r.reducer->submit({data, DType::f64, {2}});
+    r.reducer->wait();
+    r.reducer->work_ends();
+    const WorkClock first = r.fetched(clock, 1)[0];
+    const double passed = seconds_now() - before;
+    EXPECT_GT(first.nanoseconds, 0U);
+    EXPECT_LT(1e-9 * static_cast<double>(first.nanoseconds), passed - late / 2);
+    EXPECT_EQ(r.fetched(data, 2)[1], 4);
+
+    r.reducer->work_begins(clock, false);   // another pass of the step
+    r.reducer->work_ends();
+    EXPECT_GT(r.fetched(clock, 1)[0].nanoseconds, first.nanoseconds);
+  });
+}
 
 TEST(NcclOnHostErrors, Bf16OnTheWireRoundsAndLeavesOtherTypesAlone) {
   hg::policy().devices = 2;

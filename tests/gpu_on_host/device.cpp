@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <thread>
 
 #include "exec.h"
 #include "memory.h"
@@ -142,7 +144,10 @@ cudaError_t launch(const cudaLaunchConfig_t& config, Kernel kernel) {
   }
   std::string name = kernel_name(kernel.function);
   Work work{"kernel " + std::move(name), nullptr, cudaGraphNodeTypeKernel};
-  work.run = [kernel = std::move(kernel)] { run_grid(kernel); };
+  work.run = [kernel = std::move(kernel)] {
+    if (policy().wrong == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(40));
+    run_grid(kernel);
+  };
   return enqueue_work(config.stream, std::move(work));
 }
 }  // namespace hg

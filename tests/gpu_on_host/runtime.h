@@ -23,8 +23,8 @@ struct Policy {
   bool fail_on_leaks = false;       // HG_LEAKS=1: at exit what was never destroyed is an error
   bool always_protect = false;      // HG_PROTECT=1: device memory is closed at every return to the
                                     // host, not only the first 50 times and as often as is cheap
-  std::string wrong;                // HG_WRONG=product|convolution|sum|copy|hang: how this GPU is broken:
-                                    // results of one kind are wrong, or sums over ranks never end
+  std::string wrong;                // HG_WRONG=product|convolution|sum|copy: such results are wrong;
+                                    // hang: sums over ranks never end; slow: kernels take 40 ms more
   bool trace = false;               // HG_TRACE=1: every operation that runs, on standard error
 };
 // Read from the environment at first use. Tests change it while no work is pending.

@@ -153,3 +153,11 @@ T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> val
 inline unsigned atomicInc(unsigned* at, unsigned limit) {
   return hg::atomic_update(at, [=](unsigned old) { return old >= limit ? 0u : old + 1; });
 }
+
+// The GPU's clock: kernels read it where this is absent.
+#define NANOSECONDS()                                                              \
+  ([] {                                                                            \
+    timespec now{};                                                                \
+    clock_gettime(CLOCK_MONOTONIC, &now);                                          \
+    return static_cast<cohort::u64>(now.tv_sec * 1'000'000'000L + now.tv_nsec);        \
+  }())

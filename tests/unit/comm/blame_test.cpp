@@ -115,6 +115,40 @@ TEST(Slow, EqualRanksAreNotBlamed) {
   EXPECT_FALSE(find_slow({window(0, 0, 0, 10), window(1, 0, 0, 10)}));
 }
 
+// The hosts enqueue and wait; of each GPU its own work.
+std::vector<RankWindow> gpus(const std::vector<double>& work) {
+  std::vector<RankWindow> ranks;
+  for (const double seconds : work) {
+    ranks.push_back(window(static_cast<int>(ranks.size()), 2, 0, 0));
+    ranks.back().device_wait = 28;
+    ranks.back().device_work = seconds;
+  }
+  return ranks;
+}
+
+TEST(Slow, ASlowGpuIsNamedThoughItsHostOnlyWaitsAsTheOthers) {
+  EXPECT_FALSE(find_slow(gpus({20, 22, 24})));
+  const auto slow = find_slow(gpus({10, 29, 10}));
+  ASSERT_TRUE(slow);
+  EXPECT_EQ(slow->rank, 1U);
+  EXPECT_THAT(slow->text, HasSubstr("rank 1 (host b) is 2.9x slower than the median of the other "
+                                    "ranks, computing on its GPU"));
+}
+
+TEST(Slow, GpusThatAreMostlyIdleAreNotBlamed) {
+  EXPECT_FALSE(find_slow(gpus({1, 3, 1}))) << "7 % of the window longer";
+}
+
+TEST(Slow, ASlowReaderIsNamedBeforeEqualGpus) {
+  auto ranks = gpus({10, 10, 10});
+  ranks[2].reading = 28;
+  ranks[2].device_wait = 0;
+  const auto slow = find_slow(ranks);
+  ASSERT_TRUE(slow);
+  EXPECT_EQ(slow->rank, 2U);
+  EXPECT_THAT(slow->text, HasSubstr("93 % of it in reading train-012.h5"));
+}
+
 TEST(Slow, ASlowReader) {
   const auto slow = find_slow({window(0, 5, 1, 9), window(1, 5, 1, 9), window(2, 5, 1, 9),
                                window(3, 2.6, 11.2, 1)});
@@ -213,6 +247,8 @@ TEST(Beats, GoThroughBytes) {
   b.reading = 4;
   b.open_read = 8;
   b.device = "cuda";
+  b.device_wait = 11;
+  b.device_work = 12;
   const auto back = decode(encode(b));
   ASSERT_TRUE(back);
   EXPECT_EQ(describe(*back).substr(0, 40), describe(b).substr(0, 40));
@@ -227,7 +263,9 @@ TEST(Beats, GoThroughBytes) {
   EXPECT_DOUBLE_EQ(back->open_read, 8);
   EXPECT_DOUBLE_EQ(back->file_seconds, 0.5);
   EXPECT_EQ(back->device, "cuda");
-  for (const char* bad : {"", "{}", "[1]", "[1,2,3,4,5,6,7,8,9,10,11,12]", "nonsense"})
+  EXPECT_DOUBLE_EQ(back->device_wait, 11);
+  EXPECT_DOUBLE_EQ(back->device_work, 12);
+  for (const char* bad : {"", "{}", "[1]", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14]", "nonsense"})
     EXPECT_FALSE(decode(bad)) << bad;
 }
 
