@@ -91,25 +91,102 @@ Image decode_jpeg(const std::string& file, i64 channels, i64 most_pixels) {
   return image;
 }
 
+// The rules of PNG (image.h) are integer arithmetic on the stored samples. The library's own
+// functions for grey, backgrounds and its simplified reader are not used: they correct for gamma.
+struct PngJob {
+  png_struct* png;
+  png_info* info;
+  std::jmp_buf jump;
+  char message[256];
+  const std::string* file;
+  std::size_t read;
+  unsigned char* rgba;  // one row, of interlaced pictures all rows
+  Image* image;
+};
+
+[[noreturn]] void png_failed(png_struct* png, const char* message) {
+  PngJob& job = *static_cast<PngJob*>(png_get_error_ptr(png));
+  std::snprintf(job.message, sizeof job.message, "%s", message);
+  std::longjmp(job.jump, 1);
+}
+// Without effect on pixels: damaged pixels and headers are errors.
+void png_warned(png_struct*, const char*) {}
+
+void png_bytes(png_struct* png, unsigned char* to, std::size_t size) {
+  PngJob& job = *static_cast<PngJob*>(png_get_io_ptr(png));
+  if (size > job.file->size() - job.read) png_error(png, "read beyond end of data");
+  std::memcpy(to, job.file->data() + job.read, size);
+  job.read += size;
+}
+
+bool png_header(PngJob& job) {
+  if (setjmp(job.jump) != 0) return false;
+  png_set_read_fn(job.png, &job, png_bytes);
+  png_set_benign_errors(job.png, 1);
+  // Leaves out gAMA, sRGB, iCCP, cHRM, texts and so on, but not tRNS.
+  png_set_keep_unknown_chunks(job.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+  png_read_info(job.png, job.info);
+  return true;
+}
+
+void put_row(const unsigned char* rgba, Image& image, i64 y) {
+  char* out = image.bytes.data() + y * image.width * image.channels;
+  for (i64 x = 0; x < image.width; ++x, rgba += 4) {
+    unsigned rgb[3];
+    for (int c = 0; c < 3; ++c) rgb[c] = (unsigned{rgba[c]} * rgba[3] + 127) / 255;
+    if (image.channels == 1) {  // the constants of libjpeg: 0.299, 0.587, 0.114 of 2^16
+      *out++ = static_cast<char>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 32768) >> 16);
+    } else {
+      for (const unsigned value : rgb) *out++ = static_cast<char>(value);
+    }
+  }
+}
+
+bool png_rows(PngJob& job) {
+  if (setjmp(job.jump) != 0) return false;
+  png_set_expand(job.png);
+  png_set_strip_16(job.png);
+  png_set_gray_to_rgb(job.png);
+  png_set_add_alpha(job.png, 255, PNG_FILLER_AFTER);
+  const int passes = png_set_interlace_handling(job.png);
+  png_read_update_info(job.png, job.info);
+  const i64 stride = job.image->width * 4;
+  if (png_get_rowbytes(job.png, job.info) != static_cast<std::size_t>(stride)) {
+    png_error(job.png, "bytes of a row");
+  }
+  for (int pass = 0; pass < passes; ++pass) {
+    for (i64 y = 0; y < job.image->height; ++y) {
+      unsigned char* row = job.rgba + (passes == 1 ? 0 : y * stride);
+      png_read_row(job.png, row, nullptr);
+      if (pass == passes - 1) put_row(row, *job.image, y);
+    }
+  }
+  return true;
+}
+
 Image decode_png(const std::string& file, i64 channels, i64 most_pixels) {
-  png_image png;
-  std::memset(&png, 0, sizeof png);
-  png.version = PNG_IMAGE_VERSION;
+  Image image;
+  image.channels = channels;
+  PngJob job;
+  std::memset(&job, 0, sizeof job);
+  job.file = &file;
+  job.image = &image;
   struct Guard {
-    png_image* png;
-    ~Guard() { png_image_free(png); }
-  } guard{&png};
-  if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
-    fail(Exit::data, "damaged PNG: {}", png.message);
-  }
-  check_size(png.height, png.width, most_pixels);
-  png.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
-  Image image{png.height, png.width, channels, {}};
+    PngJob* job;
+    ~Guard() { png_destroy_read_struct(&job->png, &job->info, nullptr); }
+  } guard{&job};
+  job.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
+  if (job.png != nullptr) job.info = png_create_info_struct(job.png);
+  if (job.info == nullptr) fail(Exit::data, "PNG of {} bytes: no memory for libpng", file.size());
+  if (!png_header(job)) fail(Exit::data, "damaged PNG: {}", job.message);
+  image.height = png_get_image_height(job.png, job.info);
+  image.width = png_get_image_width(job.png, job.info);
+  check_size(image.height, image.width, most_pixels);
+  const bool laced = png_get_interlace_type(job.png, job.info) != PNG_INTERLACE_NONE;
+  std::string rgba(static_cast<std::size_t>((laced ? image.height : 1) * image.width * 4), '\0');
+  job.rgba = reinterpret_cast<unsigned char*>(rgba.data());
   image.bytes.resize(static_cast<std::size_t>(image.height * image.width * channels));
-  const png_color black{0, 0, 0};
-  if (png_image_finish_read(&png, &black, image.bytes.data(), 0, nullptr) == 0) {
-    fail(Exit::data, "damaged PNG: {}", png.message);
-  }
+  if (!png_rows(job)) fail(Exit::data, "damaged PNG: {}", job.message);
   return image;
 }
 
@@ -146,7 +223,8 @@ std::string encode_png(const Image& image) {
   png.format = image.channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
   std::string file(bytes, '\0');
-  if (png_image_write_to_memory(&png, file.data(), &bytes, 0, image.bytes.data(), 0, nullptr) == 0) {
+  const char* pixels = image.bytes.data();
+  if (png_image_write_to_memory(&png, file.data(), &bytes, 0, pixels, 0, nullptr) == 0) {
     fail(Exit::data, "picture of {} x {} pixels cannot be written as PNG: {}", image.height,
          image.width, png.message);
   }
