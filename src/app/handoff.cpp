@@ -23,6 +23,7 @@ namespace {
 struct Wanted {
   std::string checkpoint;
   i64 step = 0;
+  bool best = false;
   std::string identity;   // of its manifest: a step may be trained again after a rollback
 };
 
@@ -32,28 +33,30 @@ class ChildHandoff final : public Handoff {
       : config_(std::move(config)), scratch_(run + "/handoff"), log_(run + "/logs/handoff.log"),
         done_(run + "/handoffs.jsonl") {}
   ~ChildHandoff() override {
-    waiting_.reset();
     if (child_ <= 0) return;
     kill(child_, SIGKILL);   // the repository is whole whatever is killed
     reap(0);
   }
 
-  void begin(const std::string& checkpoint, i64 step) override {
+  void begin(const std::string& checkpoint, i64 step, bool best) override {
     guarded([&] {
       const std::string manifest = real_files().read(checkpoint + "/manifest.json");
-      Wanted wanted{checkpoint, step, to_hex(hash_text(manifest))};
-      if (!done_before(wanted)) waiting_ = std::move(wanted);
+      Wanted wanted{checkpoint, step, best, to_hex(hash_text(manifest))};
+      if (done_before(wanted)) return;
+      std::erase_if(waiting_, [&](const Wanted& other) { return other.best == best; });
+      waiting_.insert(best ? waiting_.begin() : waiting_.end(), std::move(wanted));
     });
     poll();
   }
   void poll() override { guarded([&] { advance(WNOHANG); }); }
   void wait() override {
-    while (child_ > 0 || waiting_) guarded([&] { advance(0); });
+    while (child_ > 0 || !waiting_.empty()) guarded([&] { advance(0); });
   }
   std::vector<i64> steps() const override {
     std::vector<i64> all;
     if (child_ > 0) all.push_back(under_way_.step);
-    if (waiting_) all.push_back(waiting_->step);
+    for (const Wanted& wanted : waiting_) all.push_back(wanted.step);
+    std::sort(all.begin(), all.end());
     return all;
   }
   const HandoffTotals& totals() const override { return totals_; }
@@ -65,7 +68,7 @@ class ChildHandoff final : public Handoff {
       work();
     } catch (const std::exception& e) {
       ++totals_.failed;
-      waiting_.reset();
+      waiting_.clear();
       log::warn("hand-off to {}: {}; training goes on", config_.repo, e.what());
     }
   }
@@ -76,7 +79,7 @@ class ChildHandoff final : public Handoff {
       if (!status) return;
       tell(*status);
     }
-    if (waiting_) start();
+    if (!waiting_.empty()) start();
   }
 
   // How the child ended; nothing while it has not.
@@ -92,8 +95,8 @@ class ChildHandoff final : public Handoff {
   }
 
   void start() {
-    under_way_ = *waiting_;
-    waiting_.reset();
+    under_way_ = waiting_.front();
+    waiting_.erase(waiting_.begin());
     Files& files = real_files();
     files.remove(scratch_);   // of a run that was killed
     files.make_folder(parent_of(log_));
@@ -149,7 +152,7 @@ class ChildHandoff final : public Handoff {
   i64 log_from_ = 0;
   pid_t child_ = 0;
   Wanted under_way_;
-  std::optional<Wanted> waiting_;
+  std::vector<Wanted> waiting_;   // a best one, which goes first, and another
   HandoffTotals totals_;
 };
 

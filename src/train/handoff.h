@@ -18,8 +18,9 @@ class Handoff {
  public:
   virtual ~Handoff() = default;                // ends one that is under way
   // Begins to export and publish a checkpoint that exists. While another one is under way it waits,
-  // in place of one that waits already. One that an attempt has handed over is not handed over again.
-  virtual void begin(const std::string& checkpoint, i64 step) = 0;
+  // in place of one that waits already; only the best evaluated so far takes the place of a best one.
+  // One that an attempt has handed over is not handed over again.
+  virtual void begin(const std::string& checkpoint, i64 step, bool best) = 0;
   virtual void poll() = 0;                     // tells how one has ended, begins the one that waits
   virtual void wait() = 0;                     // for all
   virtual std::vector<i64> steps() const = 0;  // under way or waiting, ascending: they must stay

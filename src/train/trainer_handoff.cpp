@@ -27,25 +27,25 @@ bool Trainer::wants_handoff() const {
   return (c.on_best && best_step == step) || (c.every_epochs > 0 && epoch % c.every_epochs == 0);
 }
 
-// Begins with the newest checkpoint that is due, once it exists; tells of what has ended.
+// Begins with the checkpoints that are due and exist, the best and the newest of them; tells of what
+// has ended.
 void Trainer::hand_over() {
   const i64 newest = std::max(saver->last_step(), resumed_at);
   const auto written = std::upper_bound(handoff_due.begin(), handoff_due.end(), newest);
   const std::vector<i64> due(handoff_due.begin(), written);
   handoff_due.erase(handoff_due.begin(), written);
   if (!handoff) return;
-  if (!due.empty()) {
-    std::string found;
-    for (const std::string& folder : checkpoint_folders()) {
-      const std::string path = folder + "/" + checkpoint_name(due.back());
-      if (found.empty() && files.exists(path)) found = path;
-    }
-    if (found.empty())
-      log::warn("step {}: no checkpoint of it to hand over", due.back());
-    else
-      handoff->begin(found, due.back());
-  }
+  for (const i64 at : due)
+    if (at == best_step || at == due.back()) begin_handoff(at);
   handoff->poll();
+}
+
+void Trainer::begin_handoff(i64 at) {
+  for (const std::string& folder : checkpoint_folders()) {
+    const std::string path = folder + "/" + checkpoint_name(at);
+    if (files.exists(path)) return handoff->begin(path, at, at == best_step);
+  }
+  log::warn("step {}: no checkpoint of it to hand over", at);
 }
 
 // Steps of checkpoints that are due or under way, ascending: they are kept, and an attempt that

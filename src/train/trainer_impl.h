@@ -79,6 +79,7 @@ struct Trainer {
   void open_handoff(const HandoffMaker& maker);
   bool wants_handoff() const;
   void hand_over();
+  void begin_handoff(i64 at);
   std::vector<i64> handoffs_not_done() const;
   void finish_handoff(Exit outcome);
   // trainer_state.cpp
