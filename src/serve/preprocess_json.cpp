@@ -48,10 +48,10 @@ json about() {
       {"image",
        "base64 of a JPEG or PNG file, data:...;base64, before it or not; to 8-bit grey or RGB, "
        "uint8 [height, width, channels]. PNG samples as stored, no gamma, no colour profile: 16 "
-       "bits by the high byte; then transparent pixels over black, round(v * alpha / 255); then RGB to "
-       "grey by (19595 R + 38470 G + 7471 B + 32768) >> 16. JPEG to grey: its Y. resize: bilinear, "
-       "pixel centres at i + 0.5, edges repeated, rounded half up; none: another size is an "
-       "error."},
+       "bits by the high byte; then transparent pixels over black, round(v * alpha / 255); then "
+       "RGB to grey by (19595 R + 38470 G + 7471 B + 32768) >> 16. JPEG to grey: its Y. resize: "
+       "bilinear, pixel centres at i + 0.5, edges repeated, rounded half up; none: another size is "
+       "an error."},
       {"sequences",
        "The last max_length elements are kept; shorter ones are padded behind with padding. "
        "<field>_lengths holds the number of elements kept."},
