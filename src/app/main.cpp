@@ -48,7 +48,9 @@ int run_train(World& world, const TrainVerb& o) {
     return static_cast<int>(run_parity(world, Experiment::load(o.config, o.overrides), o.parity));
   TrainOptions options(mode, o.chaos);
   options.handoff = make_handoff;
-  return static_cast<int>(train(world, Experiment::load(o.config, o.overrides), options));
+  const Experiment experiment = Experiment::load(o.config, o.overrides);
+  check_handoff_folder(experiment.handoff.repo);
+  return static_cast<int>(train(world, experiment, options));
 }
 
 // Runs a job on the ranks of this launch.

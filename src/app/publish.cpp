@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "app/export.h"
@@ -14,6 +15,7 @@
 #include "base/text.h"
 #include "serve/json_text.h"
 #include "serve/repository.h"
+#include "serve/repository_check.h"
 #include "serve/triton.h"
 
 namespace cohort {
@@ -30,6 +32,7 @@ json to_json(const ServedVersion& v) {
 }
 
 int tell_list(const Repository& repository, bool as_json) {
+  require_repository(real_files(), repository.path());
   const std::vector<ServedVersion> all = repository.list();
   if (as_json) {
     json report = {{"repository", repository.path()}, {"versions", json::array()}};
@@ -68,21 +71,30 @@ void tell(const Published& p, const PublishVerbs& o, const std::string& triton) 
   fmt::print("{}\n", report.dump(1));
 }
 
-std::string to_triton(const std::string& bundle, const PublishVerbs& o) {
-  std::string name = o.name;
-  if (name.empty())
-    name = json::parse(real_files().read(bundle + "/manifest.json")).at("lineage").at("run");
+std::string name_in_triton(const PublishVerbs& o) {
+  if (!o.name.empty()) return o.name;
+  const std::string path = o.bundle + "/manifest.json";
+  try {
+    return json::parse(real_files().read(path)).at("lineage").at("run").get<std::string>();
+  } catch (const json::exception&) {
+    fail(Exit::storage, "{}: expected a bundle's manifest with the run's name; see `cohort verify`",
+         path);
+  }
+}
+
+std::string to_triton(const PublishVerbs& o) {
   const std::string folder =
-      publish_to_triton(real_linked_files(), bundle, o.triton, name, o.keep);
+      publish_to_triton(real_linked_files(), o.bundle, o.triton, name_in_triton(o), o.keep);
   log::info("{}: for Triton", folder);
   return folder;
 }
 
 int publish_in_repository(const PublishVerbs& o) {
+  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name_in_triton(o));
   Repository repository(real_linked_files(), o.repo);
   const Published p =
-      repository.publish(o.bundle, {o.metric, o.max_worse, o.keep, o.threads});
-  const std::string triton = p.promoted && !o.triton.empty() ? to_triton(o.bundle, o) : "";
+      repository.publish(o.bundle, {o.metric, o.max_worse, o.keep, o.threads, o.force});
+  const std::string triton = p.promoted && !o.triton.empty() ? to_triton(o) : "";
   tell(p, o, triton);
   return p.promoted ? 0 : not_promoted;
 }
@@ -104,6 +116,12 @@ int prune(const PublishVerbs& o) {
   return 0;
 }
 
+bool same_folder(const std::string& one, const std::string& other) {
+  std::error_code error;   // what cannot be resolved is not the same
+  const auto path = std::filesystem::weakly_canonical(one + "/.", error);
+  return !error && path == std::filesystem::weakly_canonical(other + "/.", error);
+}
+
 void check_usage(const PublishVerbs& o) {
   const bool other = o.rollback || o.list;
   if (o.rollback && o.list) fail(Exit::usage, "--rollback and --list exclude each other");
@@ -113,6 +131,8 @@ void check_usage(const PublishVerbs& o) {
     fail(Exit::usage, "{} takes no bundle, got {}", o.list ? "--list" : "--rollback", o.bundle);
   if (!other && o.bundle.empty() && (o.repo.empty() || o.keep == 0))
     fail(Exit::usage, "expected a bundle, or --rollback, --list, or --keep N alone");
+  if (!o.repo.empty() && !o.triton.empty() && same_folder(o.repo, o.triton))
+    fail(Exit::usage, "--repo and --triton: expected two folders, got {} twice", o.repo);
   if (std::isnan(o.max_worse)) fail(Exit::usage, "--max-worse: expected a number, got nan");
 }
 
@@ -124,8 +144,9 @@ int run_publish(const PublishVerbs& o) {
   if (o.rollback) return roll_back(o);
   if (o.bundle.empty()) return prune(o);
   if (!o.repo.empty()) return publish_in_repository(o);
+  check_triton_place(real_files(), o.triton, name_in_triton(o));
   verify_bundle(o.bundle);
-  const std::string folder = to_triton(o.bundle, o);
+  const std::string folder = to_triton(o);
   const std::string digest = real_files().read(o.bundle + "/MANIFEST.sha256").substr(0, 64);
   if (o.json)
     fmt::print("{}\n", json{{"digest", digest}, {"triton", folder}}.dump(1));
@@ -163,6 +184,16 @@ struct Scratch {
 
 }  // namespace
 
+void check_handoff_folder(const std::string& folder) {
+  if (folder.empty()) return;
+  try {
+    check_repository_place(real_files(), folder);
+  } catch (const Error& e) {
+    if (e.exit_code() == Exit::usage) fail(Exit::usage, "handoff.repo: {}", e.what());
+    log::warn("handoff.repo: {}", e.what());
+  }
+}
+
 int run_handoff(const PublishVerbs& o) {
   if (setpriority(PRIO_PROCESS, 0, 10) != 0) log::warn("this hand-off runs at normal priority");
   real_files().remove(o.scratch);
@@ -184,11 +215,16 @@ void add_publish_verbs(CLI::App& app, PublishVerbs& o, std::function<int()>& job
   verb->add_option("--repo", o.repo, "serving repository: versions/, current, history.jsonl");
   verb->add_option("--metric", o.metric, "promote only where this one is not worse than current's");
   verb->add_option("--max-worse", o.max_worse, "than current's, still promoted")
-      ->check(CLI::NonNegativeNumber)
+      ->check([](const std::string& text) {
+        const auto number = parse_double(text);
+        return number && *number >= 0 ? std::string() : "expected 0 or more, got " + text;
+      })
       ->capture_default_str();
   verb->add_option("--keep", o.keep, "versions kept; current and the one before always are; 0: all")
       ->check(CLI::Range(i64{0}, i64{1} << 30))
       ->capture_default_str();
+  verb->add_flag("--force", o.force,
+                 "promote also what takes other columns or has other outputs than current");
   verb->add_flag("--rollback", o.rollback, "make the version before current again");
   verb->add_flag("--list", o.list, "the versions there are");
   verb->add_option("--triton", o.triton,

@@ -16,10 +16,14 @@ struct PublishVerbs {
   double max_worse = 0;
   i64 keep = 0;
   int threads = 0;
-  bool rollback = false, list = false, json = false;
+  bool rollback = false, list = false, json = false, force = false;
   std::string checkpoint, scratch;       // of the hidden verb `handoff`
 };
 int run_publish(const PublishVerbs& options);
+
+// What training asks for at its start: Exit::usage where `folder`, if not empty, is neither a serving
+// repository nor can become one. What storage refuses is a warning.
+void check_handoff_folder(const std::string& folder);
 
 // Exports `checkpoint` into the folder `scratch`, publishes that and removes it, at low priority.
 // What training starts as a child: app/handoff.h.

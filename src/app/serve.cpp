@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/env.h"
@@ -23,9 +24,21 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
-std::string name_of(const std::string& folder) {
-  const fs::path path = fs::path(folder).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
+// The folder's name as it was given; the run's where that tells nothing: "current", "000012".
+std::string model_name(const ServeOptions& options, const Bundle& bundle) {
+  if (!options.name.empty()) return options.name;
+  const bool followed = !options.repo.empty();
+  const fs::path given = fs::absolute(followed ? options.repo : options.bundle).lexically_normal();
+  const fs::path path = given.has_filename() ? given : given.parent_path();
+  std::string name = path.filename().string();
+  const bool version = path.parent_path().filename() == "versions" &&
+                       name.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_model_name(name) || (!followed && (name == "current" || version)))
+    name = bundle.manifest().at("lineage").at("run").get<std::string>();
+  if (!is_model_name(name))
+    fail(Exit::usage, "{}: expected a folder whose name the model can have in URLs, got '{}'; give "
+         "--name", path.string(), name);
+  return name;
 }
 
 // What is to be served now: a folder and the version that it is known by.
@@ -35,8 +48,14 @@ struct Place {
 };
 
 Place newest(const ServeOptions& options) {
-  if (options.repo.empty()) return {options.bundle, "1"};
   std::error_code error;
+  if (options.repo.empty()) {
+    const fs::path given(options.bundle);
+    if (fs::exists(given / "versions", error) && !fs::exists(given / "manifest.json", error))
+      fail(Exit::usage, "{}: expected a bundle, got a serving repository; serve it with --repo {}",
+           options.bundle, options.bundle);
+    return {options.bundle, "1"};
+  }
   const fs::path folder = fs::canonical(fs::path(options.repo) / "current", error);
   if (error)
     fail(Exit::storage, "{}/current: {}; expected a repository with a published bundle (cohort "
@@ -52,10 +71,7 @@ std::shared_ptr<const ServedModel> load(const ServeOptions& options, const Place
     Scorer scorer(bundle, {options.threads, options.max_batch});
     check_golden(scorer);
   }
-  const std::string name =
-      !options.name.empty() ? options.name
-                            : name_of(options.repo.empty() ? options.bundle : options.repo);
-  return served_model(bundle, {name, place.version}, options.max_batch);
+  return served_model(bundle, {model_name(options, *bundle), place.version}, options.max_batch);
 }
 
 // SIGTERM and SIGINT, taken by the thread that asks. Construct before any other thread: they inherit
@@ -164,6 +180,10 @@ void serve_until_stopped(const ServeOptions& options, HttpServer& http, Server& 
 }
 
 }  // namespace
+
+bool is_model_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
+}
 
 int run_serve(const ServeOptions& options) {
   const StopRequests stop;

@@ -6,7 +6,7 @@ namespace cohort {
 
 struct ServeOptions {
   std::string bundle, repo;              // one of them
-  std::string name;                      // of the model in URLs; empty: the folder's name
+  std::string name;                      // of the model in URLs; empty: the folder's, or the run's
   std::string host = "127.0.0.1";
   int port = 8000;                       // 0: any free one
   int threads = 0;                       // that answer, each a batch at a time; 0: all cores
@@ -15,6 +15,9 @@ struct ServeOptions {
   long long timeout_ms = 10000;          // of a request
   long long drain_ms = 1000;             // from a signal until no connection is taken
 };
+// Whether clients can ask for it in a path: not empty, no '/', not "." or "..".
+bool is_model_name(const std::string& name);
+
 // Prints the URL when requests are taken. Returns 0 after SIGTERM or SIGINT, when all that was begun
 // is answered; a second signal ends the process at once. Exit::storage, and nothing is served, where
 // checksums or golden rows differ; Exit::usage where the port cannot be had.

@@ -19,7 +19,10 @@ void add_export(CLI::App& app, ExportOptions& o, RankJob& job) {
   verb->add_flag("--external-data", o.external_data,
                  "weights beside the ONNX models, as is done above 1.5 GiB anyhow");
   verb->add_option("overrides", o.overrides, "key=value: replaces a key of the config");
-  verb->callback([&] { job = [&o](World& w) { return run_export(w, o); }; });
+  verb->callback([&] {
+    if (o.to.empty()) throw CLI::ValidationError("--to", "expected a folder, got an empty name");
+    job = [&o](World& w) { return run_export(w, o); };
+  });
 }
 
 void add_score(CLI::App& app, ScoreBundleOptions& o, Job& job) {
@@ -44,7 +47,8 @@ void add_serve(CLI::App& app, ServeOptions& o, Job& job) {
   verb->footer("Example: cohort serve bundles/sentiment-cnn --port 8000");
   verb->add_option("bundle", o.bundle, "bundle");
   verb->add_option("--repo", o.repo, "instead: a repository, whose current bundle is followed");
-  verb->add_option("--name", o.name, "of the model in URLs; default: the folder's name");
+  CLI::Option* name =
+      verb->add_option("--name", o.name, "of the model in URLs; default: the folder's name");
   verb->add_option("--host", o.host, "address to listen on")->capture_default_str();
   verb->add_option("--port", o.port, "0: any free one")
       ->check(CLI::Range(0, 65535))
@@ -64,7 +68,10 @@ void add_serve(CLI::App& app, ServeOptions& o, Job& job) {
   verb->add_option("--connections", o.connections, "served at a time")
       ->check(CLI::Range(1, 512))
       ->capture_default_str();
-  verb->callback([&] {
+  verb->callback([&o, &job, name] {
+    if (name->count() > 0 && !is_model_name(o.name))
+      throw CLI::ValidationError("--name", "expected a name without '/', not . or .., got '" +
+                                               o.name + "'");
     if (o.bundle.empty() == o.repo.empty())
       throw CLI::ValidationError("serve", "expected a bundle or --repo FOLDER");
     job = [&o] { return run_serve(o); };

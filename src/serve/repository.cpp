@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "plan/metrics.h"
 #include "serve/bundle_files.h"
+#include "serve/repository_check.h"
 #include "serve/scorer.h"
 #include "store/folder.h"
 
@@ -37,12 +38,7 @@ double metric_of(const json& lineage, const std::string& name) {
   return found == metrics.end() || !found->is_number() ? std::nan("") : found->get<double>();
 }
 
-struct Verdict {
-  bool promoted = false;
-  std::string reason;
-};
-
-Verdict compare(const json& mine, const json& theirs, const PublishOptions& o) {
+Repository::Verdict compare(const json& mine, const json& theirs, const PublishOptions& o) {
   for (const char* key : {"data", "split"})
     if (mine.at(key) != theirs.at(key))
       return {false, fmt::format("not comparable: {} of {} {}, current's of {}", o.metric, key,
@@ -77,7 +73,11 @@ json told_of(json lineage) {
   return lineage;
 }
 
-bool unfinished(const std::string& name) { return name.find(".tmp") != std::string::npos; }
+// The name of what a killed process had begun; empty for all others.
+std::string unfinished(const std::string& name) {
+  const std::size_t at = name.find(".tmp");
+  return at == std::string::npos ? "" : name.substr(0, at);
+}
 
 }  // namespace
 
@@ -188,9 +188,11 @@ std::unique_ptr<FileLock> Repository::open() {
 
 // What killed processes have left; the lock is held.
 void Repository::clean() {
-  for (const std::string& folder : {path_, at(kVersions)})
-    for (const std::string& name : files_.list(folder))
-      if (unfinished(name)) files_.remove(folder + "/" + name);
+  for (const std::string& name : files_.list(path_))
+    if (const std::string of = unfinished(name); of == kLink || of == kHistory)
+      files_.remove(at(name));
+  for (const std::string& name : files_.list(at(kVersions)))
+    if (version_of(unfinished(name)) > 0) files_.remove(at(kVersions) + "/" + name);
 }
 
 // Tells what was done and not told.
@@ -251,7 +253,26 @@ void Repository::link(i64 version) {
   files_.sync_folder(path_);
 }
 
+// Against another version, which is current.
+Repository::Verdict Repository::judge(const json& mine, i64 now, const PublishOptions& o) const {
+  const std::string path = folder_of(now) + "/manifest.json";
+  if (!files_.exists(path)) {
+    if (o.metric.empty()) return {true, fmt::format("version {}, which was current, is gone", now)};
+    return {false, fmt::format("not comparable: current names version {}, which is not there; make "
+                               "another one current (--rollback), or publish without --metric", now)};
+  }
+  const json theirs = json::parse(files_.read(path));
+  const std::string other = interface_difference(mine, theirs);
+  if (!other.empty() && !o.force)
+    return {false, fmt::format("{}; clients of the one are refused by the other: publish it to a "
+                               "repository of its own, or with --force", other)};
+  if (o.metric.empty())
+    return {true, other.empty() ? "no metric was asked for" : other + "; forced"};
+  return compare(mine.at("lineage"), theirs.at("lineage"), o);
+}
+
 Published Repository::publish(const std::string& bundle, const PublishOptions& options) {
+  check_repository_place(files_, path_);
   const auto proved = prove(files_, bundle, options);
   const json& lineage = proved->manifest().at("lineage");
   const auto lock = open();
@@ -274,9 +295,7 @@ Published Repository::publish(const std::string& bundle, const PublishOptions& o
   Verdict verdict{true, "no metric was asked for"};
   if (now == 0) verdict.reason = "the first version";
   else if (now == p.version) verdict.reason = "current already";
-  else if (!options.metric.empty())
-    verdict = compare(lineage, json::parse(files_.read(folder_of(now) + "/manifest.json")).at("lineage"),
-                      options);
+  else verdict = judge(proved->manifest(), now, options);
   p.promoted = verdict.promoted;
   p.reason = verdict.reason;
   if (p.promoted && now != p.version) link(p.version);
@@ -292,8 +311,7 @@ Published Repository::publish(const std::string& bundle, const PublishOptions& o
 }
 
 i64 Repository::rollback() {
-  if (!files_.exists(at(kVersions)))
-    fail(Exit::usage, "{}: expected a serving repository (with versions/), got none", path_);
+  require_repository(files_, path_);
   const auto lock = open();
   History history = read_history();
   repair(history);
@@ -326,8 +344,7 @@ std::vector<i64> Repository::remove_old(History& history, i64 keep) {
 }
 
 std::vector<i64> Repository::prune(i64 keep) {
-  if (!files_.exists(at(kVersions)))
-    fail(Exit::usage, "{}: expected a serving repository (with versions/), got none", path_);
+  require_repository(files_, path_);
   const auto lock = open();
   History history = read_history();
   repair(history);

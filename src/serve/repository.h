@@ -22,6 +22,7 @@ struct PublishOptions {
   double max_worse = 0;           // than current's, still promoted
   i64 keep = 0;                   // versions, see prune(); 0: all
   int threads = 0;                // that verify; 0: all cores
+  bool force = false;             // promoted also where it takes or answers others than current
 };
 
 struct Published {
@@ -43,13 +44,20 @@ struct ServedVersion {
 // Errors are Exit::storage unless said otherwise.
 class Repository {
  public:
+  struct Verdict {
+    bool promoted = false;
+    std::string reason;
+  };
   // Looks at nothing yet.
   Repository(LinkedFiles& files, std::string path);
   // Verifies the bundle (checksums, golden rows), adds it as the next version, and promotes it where
-  // `metric`, on the same data and split, is not worse than current's by more than max_worse. A
-  // bundle that is there already keeps its number. Exit::usage for a metric that it does not have.
+  // `metric`, on the same data and split, is not worse than current's by more than max_worse, and
+  // where clients of current can go on with it (interface_difference). A bundle that is there
+  // already keeps its number. Exit::usage for a metric that it does not have, and, before anything
+  // is written, for a folder that is no repository (check_repository_place).
   Published publish(const std::string& bundle, const PublishOptions& options);
-  // Makes the version that was current before current again; its number. Exit::usage without any.
+  // Makes the version that was current before current again; its number. Exit::usage without any,
+  // and where there is no repository.
   i64 rollback();
   // Removes all but the newest `keep`, current and the one before it; their numbers.
   std::vector<i64> prune(i64 keep);
@@ -71,6 +79,7 @@ class Repository {
   std::unique_ptr<FileLock> open();
   void clean();
   void repair(History& history);
+  Verdict judge(const nlohmann::json& mine, i64 now, const PublishOptions& options) const;
   void add(const std::string& bundle, i64 version, const std::string& digest);
   void link(i64 version);
   std::vector<i64> remove_old(History& history, i64 keep);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "serve/bundle_files.h"
+#include "serve/repository_check.h"
 #include "store/folder.h"
 
 namespace cohort {
@@ -128,6 +129,7 @@ std::string publish_to_triton(LinkedFiles& files, const std::string& bundle,
                               const std::string& folder, const std::string& name, i64 keep) {
   if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos)
     fail(Exit::usage, "--name '{}': expected the name of a folder", name);
+  check_triton_place(files, folder, name);
   const CheckedFolder checked = check_bundle_files(
       files, bundle, {"model.onnx", "model.onnx.data", "preprocess.json", "golden.jsonl"});
   const json manifest = json::parse(checked.manifest);

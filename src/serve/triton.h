@@ -17,7 +17,8 @@ std::string triton_config(const nlohmann::json& manifest, const std::string& nam
 
 // Adds a verified bundle as the next version; versions are written aside and renamed. Keeps the
 // newest `keep`, 0: all. Returns the version's folder; where the newest version is of this bundle
-// already, that one. Exit::usage where the model of that name has other inputs, outputs or labels.
+// already, that one. Exit::usage where the model of that name has other inputs, outputs or labels,
+// and where the folder holds other things (check_triton_place).
 std::string publish_to_triton(LinkedFiles& files, const std::string& bundle,
                               const std::string& folder, const std::string& name, i64 keep);
 

@@ -68,6 +68,75 @@ look list "$LOG" 1 2 3 4 || die "the list is not the expected JSON"
 expect 0 "$COHORT" publish --repo "$REPO" --keep 1
 [ "$(ls "$REPO/versions" | tr '\n' ' ')" = "000001 000004 " ] || die "pruned: $(ls "$REPO/versions")"
 
+# Only into a repository, or a folder without anything: all others are left as they were.
+places() {
+  local folder
+  mkdir -p "$WORK/notes/versions"
+  echo mine >"$WORK/notes/versions/readme"
+  echo mine >"$WORK/plain"
+  ln -s "$BUNDLES/good" "$WORK/link"
+  all_files() {
+    find "$BUNDLES" "$REPO" "$SET" "$RUNS" "$WORK/notes" "$WORK/plain" -printf '%p %T@ %s\n' | sort
+  }
+  all_files >before
+  for folder in "$BUNDLES/good" "$BUNDLES/good/serving" "$WORK/link/serving" "$REPO/current" \
+    "$REPO/versions" "$REPO/versions/new" "$SET/recommend-mlp" "$RUNS/good" "$WORK/notes" \
+    "$WORK/plain"; do
+    expect 2 "$COHORT" publish "$BUNDLES/bad" --repo "$folder"
+    error_lines 1 'expected a new or empty folder or a serving repository'
+    says "give another folder"
+    expect 2 "$COHORT" publish "$BUNDLES/bad" --triton "$folder"
+    error_lines 1 'expected a new or empty folder or a model repository of Triton'
+    expect 2 "$COHORT" publish --list --repo "$folder"
+    expect 2 "$COHORT" publish --rollback --repo "$folder"
+    expect 2 $(train_command placed train.epochs=1 handoff.repo="$folder")
+    error_lines 1 'handoff.repo: .*: expected a new or empty folder'
+  done
+  expect 2 "$COHORT" publish "$BUNDLES/bad" --triton "$REPO"
+  expect 2 "$COHORT" publish "$BUNDLES/bad" --repo "$REPO" --triton "$SET/recommend-mlp"
+  expect 2 "$COHORT" publish "$BUNDLES/bad" --repo "$WORK/both" --triton "$WORK/./both"
+  expect 2 "$COHORT" publish --list --repo "$WORK/nowhere"
+  says "got nothing"
+  for folder in "$RUNS/placed" "$WORK/both" "$WORK/nowhere"; do
+    [ ! -e "$folder" ] || die "$folder was made"
+  done
+  all_files >after
+  same before after
+  mkdir "$WORK/empty"
+  expect 0 "$COHORT" publish "$BUNDLES/good" --repo "$WORK/empty"
+}
+places
+
+# Names of models in URLs: of what was given, not what the shell made of it.
+served_as() {
+  local name=$1 folder=$2 server
+  shift 2
+  (cd "$folder" && exec "$COHORT" serve "$@" --port 0 --drain-ms 0) >"$LOG" 2>&1 &
+  server=$!
+  for ((i = 0; i < 300 * PATIENCE; i++)); do
+    ! grep -q 'http://' "$LOG" || break
+    kill -0 "$server" 2>/dev/null || die "serve $* ended"
+    sleep 0.1
+  done
+  kill -TERM "$server"
+  wait "$server" || die "serve $* failed"
+  says "serving $name version"
+}
+names() {
+  local name
+  served_as good "$BUNDLES/good" .
+  served_as empty "$WORK/empty" --repo .
+  served_as good "$WORK" empty/current
+  served_as link "$WORK" link
+  for name in . .. a/b ''; do expect 2 "$COHORT" serve "$BUNDLES/good" --name "$name" --port 0; done
+  expect 2 "$COHORT" serve "$REPO" --port 0
+  says "serve it with --repo"
+  expect 2 "$COHORT" publish "$BUNDLES/good" --repo "$REPO" --max-worse -1
+  says "expected 0 or more, got -1"
+  expect 2 "$COHORT" export "$RUNS/good" --to ''
+}
+names
+
 # A damaged bundle does not get in.
 cp -r "$BUNDLES/bad" damaged
 printf x >>damaged/golden.jsonl
@@ -120,6 +189,10 @@ triton() {
   expect 0 "$COHORT" publish "$BUNDLES/ragged" --triton "$WORK/triton"
   expect 2 "$COHORT" publish "$BUNDLES/ragged" --triton "$WORK/triton" --name mlp
   says "under another --name"
+  expect 7 "$COHORT" publish "$BUNDLES/ragged" --repo "$REPO"
+  says "takes other columns"
+  expect 0 "$COHORT" publish "$BUNDLES/ragged" --repo "$WORK/empty" --force
+  says "forced"
   [ "$(cd "$WORK/triton" && echo */*)" = "mlp/1 mlp/2 mlp/config.pbtxt mlp/labels.txt ragged/1 \
 ragged/config.pbtxt ragged/labels.txt" ] || die "$(cd "$WORK/triton" && echo */*)"
   if ! "$PYTHON" -c 'import onnxruntime, tritonclient.grpc' 2>/dev/null; then
@@ -171,8 +244,9 @@ handoffs() {
   whole "$repo"
   expect 0 "$COHORT" publish --list --repo "$repo" --json
   [ "$(field run)" = handing ] || die "handing has not published"
-  touch "$WORK/file"
-  expect 0 $(train_command failing train.epochs=2 handoff.repo="$WORK/file")
+  cp -r "$repo" "$WORK/broken"
+  ln -sfn elsewhere "$WORK/broken/current"
+  expect 0 $(train_command failing train.epochs=2 handoff.repo="$WORK/broken")
   says "training goes on"
   says " 0 promoted"
   $(train_command killed train.epochs=1000 handoff.repo="$repo" handoff.every_epochs=1) >"$LOG" 2>&1 &

@@ -4,6 +4,8 @@
 
 #include "base/text.h"
 #include "serve/bundle_files.h"
+#include "serve/repository_check.h"
+#include "serve/triton.h"
 #include "unit/serve/tiny.h"
 #include "unit/train/memory_files.h"
 
@@ -162,6 +164,94 @@ TEST_F(RepositoryTest, NothingDamagedGetsIn) {
   files.flip("out/b2/weights.safetensors", 100);
   EXPECT_THAT(refusal([&] { publish(2); }), HasSubstr("out/b2/weights.safetensors"));
   EXPECT_EQ(repository.list().size(), 1u);
+}
+
+TEST_F(RepositoryTest, WritesOnlyIntoARepositoryOrAnEmptyFolder) {
+  export_one(1, 0.5);
+  publish(1);
+  export_one(2, 0.5);
+  for (const char* folder : {"disk/run", "disk/set", "disk/other/notes"}) files.make_folder(folder);
+  write_atomically(files, "disk/run/run.json", "{}");
+  write_atomically(files, "disk/set/manifest.json", "{\"manifest_checksum\":\"0\"}");
+  write_atomically(files, "disk/other/notes/x.txt", "x");
+  for (const auto& [folder, got] : std::map<std::string, std::string>{
+           {"out/b2", "a bundle: MANIFEST.sha256"},
+           {"out/b2/serving", "inside a bundle, out/b2"},
+           {"disk/repo/versions/000001", "inside a serving repository, disk/repo"},
+           {"disk/repo/versions", "inside a serving repository, disk/repo"},
+           {"disk/set", "a shard set or checkpoint: manifest.json"},
+           {"disk/set/new", "inside a shard set or checkpoint, disk/set"},
+           {"disk/run", "a run's folder: run.json"},
+           {"disk/other", "got notes;"}}) {
+    Repository repo(files, folder);
+    const i64 before = files.operations;
+    for (const auto& work : std::vector<std::function<void()>>{
+             [&] { repo.publish("out/b2", {}); }, [&] { repo.rollback(); }, [&] { repo.prune(1); },
+             [&] { require_repository(files, folder); }})
+      EXPECT_THAT(refusal(work), HasSubstr(got)) << folder;
+    EXPECT_THAT(refusal([&] { publish_to_triton(files, "out/b2", folder, "m", 0); }),
+                HasSubstr(got)) << folder;
+    EXPECT_EQ(files.operations, before) << folder;
+  }
+  EXPECT_THAT(refusal([&] { publish_to_triton(files, "out/b2", "disk/repo", "m", 0); }),
+              HasSubstr("expected a new or empty folder or a model repository of Triton"));
+  EXPECT_THAT(refusal([&] { require_repository(files, "disk/none"); }), HasSubstr("got nothing"));
+  files.make_folder("disk/new/lost+found");
+  EXPECT_TRUE(Repository(files, "disk/new").publish("out/b2", {}).promoted);
+  EXPECT_TRUE(files.exists("disk/new/lost+found"));
+  write_atomically(files, "disk/repo/notes.tmp.txt", "x");   // what others keep there stays
+  EXPECT_EQ(publish(2).version, 2);
+  EXPECT_TRUE(files.exists("disk/repo/notes.tmp.txt"));
+}
+
+TEST_F(RepositoryTest, ModelsOfOtherClientsAreNotPromoted) {
+  export_one(1, 0.5);
+  publish(1);
+  const Tiny other = make_two_tower("repository_other");
+  write_bundle(files, "out/b9", other.content());
+  const Published refused = publish(9);
+  EXPECT_EQ(refused.version, 2);
+  EXPECT_FALSE(refused.promoted);
+  EXPECT_THAT(refused.reason, HasSubstr("takes other columns: "));
+  EXPECT_THAT(refused.reason, HasSubstr("user (id)"));
+  EXPECT_THAT(refused.reason, HasSubstr("current's: events (ids)"));
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000001");
+  PublishOptions force;
+  force.force = true;
+  EXPECT_TRUE(publish(9, force).promoted);
+  EXPECT_EQ(repository.current(), "disk/repo/versions/000002");
+}
+
+TEST_F(RepositoryTest, WhatIsOtherToClients) {
+  const auto one = nlohmann::json::parse(R"({
+      "columns": [{"name": "a", "kind": "id"}, {"name": "b", "kind": "id"}],
+      "outputs": [{"name": "logit", "dtype": "float32"}]})");
+  nlohmann::json other = one;
+  std::swap(other["columns"][0], other["columns"][1]);   // rows are objects: any order
+  EXPECT_EQ(interface_difference(one, other), "");
+  other["outputs"][0]["name"] = "prediction";
+  EXPECT_THAT(interface_difference(one, other), HasSubstr("has other outputs: logit (float32)"));
+  other = one;
+  other["columns"][0]["kind"] = "text";
+  EXPECT_THAT(interface_difference(other, one), HasSubstr("takes other columns: a (text), b (id)"));
+  other = one;
+  other["two_tower"] = nlohmann::json::object();
+  EXPECT_NE(interface_difference(one, other), "");
+  EXPECT_NE(interface_difference(other, one), "");
+}
+
+TEST_F(RepositoryTest, WhereCurrentIsGoneItIsSaidWhatToDo) {
+  for (int k = 1; k <= 3; ++k) export_one(k, 0.5);
+  publish(1);
+  publish(2);
+  files.remove("disk/repo/versions/000002");
+  PublishOptions options;
+  options.metric = "auc";
+  const Published refused = publish(3, options);
+  EXPECT_FALSE(refused.promoted);
+  EXPECT_THAT(refused.reason, HasSubstr("names version 2, which is not there"));
+  EXPECT_THAT(refused.reason, HasSubstr("--rollback"));
+  EXPECT_TRUE(publish(3).promoted);
 }
 
 // What must hold at any time: current is a complete bundle, and so is every version.
