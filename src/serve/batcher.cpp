@@ -1,6 +1,7 @@
 #include "serve/batcher.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -21,7 +22,7 @@ constexpr int tries = 20;   // of a request whose rows met two models
 struct Request {
   std::condition_variable changed;
   i64 open = 0;                        // pieces in the queue or in a batch
-  bool abandoned = false;
+  std::atomic<bool> abandoned{false};  // got its answer: late. Changed under the mutex
 };
 
 // Rows of one request that are answered together.
@@ -136,12 +137,17 @@ struct Batcher::State {
   // Answers; without one where the scorer threw.
   bool run(const AnswerRows& score, const Pieces& batch, std::size_t first, std::size_t last) {
     std::vector<json> rows;
-    for (std::size_t k = first; k < last; ++k)
+    std::vector<const Request*> requests_of;   // by row
+    for (std::size_t k = first; k < last; ++k) {
       std::move(batch[k]->rows.begin(), batch[k]->rows.end(), std::back_inserter(rows));
+      requests_of.resize(rows.size(), batch[k]->request.get());
+    }
     bool good = true;
     std::vector<RowReply> replies;
     try {
-      replies = score(rows, batch[first]->top);
+      // A row may take long to be made ready; that of a late request would hold up the others.
+      replies = score(rows, batch[first]->top,
+                      [&](std::size_t row) { return requests_of[row]->abandoned.load(); });
       good = replies.size() == rows.size();
     } catch (const std::exception& e) {
       log::error("a batch of {} rows failed: {}", rows.size(), e.what());

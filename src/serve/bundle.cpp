@@ -47,13 +47,14 @@ std::vector<GoldenRow> parse_golden(const std::string& text) {
 
 class OpenBundle final : public Bundle {
  public:
-  OpenBundle(Files& files, const std::string& folder) : folder_(folder) {
+  OpenBundle(Files& files, const std::string& folder, i64 most_pixels) : folder_(folder) {
     CheckedFolder checked = check_bundle_files(files, folder, {"weights.safetensors",
         "preprocess.json", "golden.jsonl", "users.safetensors", "items.safetensors",
         "index.faiss"});
     digest_ = checked.digest;
     try {
       read(checked);
+      preprocess_->limit_pixels(most_pixels);
     } catch (const json::exception& e) {
       fail(Exit::storage, "{}: its parts do not fit together: {}; export it again", folder,
            e.what());
@@ -153,10 +154,11 @@ Items items_of(const TowerRows& rows, const View& vectors) {
   return {vectors.as<const float>(), rows.known.data(), rows.ids, vectors.shape.at(1)};
 }
 
-std::shared_ptr<const Bundle> Bundle::open(Files& files, const std::string& folder) {
+std::shared_ptr<const Bundle> Bundle::open(Files& files, const std::string& folder,
+                                           i64 most_pixels) {
   std::string path = folder;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return std::make_shared<OpenBundle>(files, path);
+  return std::make_shared<OpenBundle>(files, path, most_pixels);
 }
 
 }  // namespace cohort

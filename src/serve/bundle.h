@@ -65,8 +65,9 @@ struct TowerData {
 class Bundle {
  public:
   // Checks MANIFEST.sha256, every checksum, and that no file is missing or too many: Exit::storage
-  // naming the file.
-  static std::shared_ptr<const Bundle> open(Files& files, const std::string& folder);
+  // naming the file. `most_pixels`: see Preprocess::limit_pixels().
+  static std::shared_ptr<const Bundle> open(Files& files, const std::string& folder,
+                                            i64 most_pixels = i64{1} << 26);
   virtual ~Bundle() = default;
   virtual const std::string& folder() const = 0;
   virtual const std::string& digest() const = 0;

@@ -12,8 +12,8 @@ namespace {
 
 std::vector<i64> capacities_up_to(i64 rows) {
   std::vector<i64> all;
-  for (const i64 capacity : {i64{1}, i64{8}})
-    if (capacity < rows) all.push_back(capacity);
+  for (i64 capacity = 1; capacity < rows; capacity *= capacity == 1 ? 8 : 4)
+    all.push_back(capacity);
   all.push_back(rows);
   return all;
 }
@@ -62,10 +62,15 @@ Engine::Engine(std::shared_ptr<EngineWeights> weights, i64 rows)
       capacities_(capacities_up_to(rows)),
       plans_(capacities_.size()) {}
 
-std::vector<double> Engine::predict(const Batch& batch) {
-  COHORT_CHECK(batch.valid <= rows(), "more rows than the engine was made for");
+std::size_t Engine::plan_of(i64 valid) const {
+  COHORT_CHECK(valid <= rows(), "more rows than the engine was made for");
   std::size_t k = 0;
-  while (capacities_[k] < batch.valid) ++k;
+  while (capacities_[k] < valid) ++k;
+  return k;
+}
+
+std::vector<double> Engine::predict(const Batch& batch) {
+  const std::size_t k = plan_of(batch.valid);
   if (!plans_[k]) {
     PlanConfig config;
     config.rows = config.global_batch = capacities_[k];

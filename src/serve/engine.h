@@ -30,11 +30,15 @@ class Engine {
  public:
   // `rows`: most rows of a batch.
   Engine(std::shared_ptr<EngineWeights> weights, i64 rows);
-  // graph.prediction of the batch's valid rows, [valid, shape...].
+  // graph.prediction of the batch's valid rows, [valid, shape...]. The batch has room for
+  // capacity_of(valid) rows or more.
   std::vector<double> predict(const Batch& batch);
   i64 rows() const { return capacities_.back(); }
+  i64 capacity_of(i64 valid) const { return capacities_[plan_of(valid)]; }   // at most rows()
+  const std::vector<i64>& capacities() const { return capacities_; }   // for which there are plans
 
  private:
+  std::size_t plan_of(i64 valid) const;
   std::shared_ptr<EngineWeights> weights_;
   std::vector<i64> capacities_;               // a few, so that a single row costs little
   std::vector<std::unique_ptr<Plan>> plans_;  // made when first used

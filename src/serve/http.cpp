@@ -32,6 +32,10 @@ const char* phrase(int status) {
   }
 }
 
+// Long bodies that are refused.
+constexpr i64 waste_bytes = i64{1} << 28;
+constexpr std::chrono::milliseconds waste_time{5000};
+
 // Answered without httplib, which has not seen the request; the connection is closed behind it.
 void send_alone(Connection& connection, int status, const std::string& reason) {
   const HttpReply reply = error_reply(status, reason);
@@ -43,6 +47,7 @@ void send_alone(Connection& connection, int status, const std::string& reason) {
   text += "\r\n" + reply.body;
   connection.write(text.data(), text.size());
   connection.flush();
+  if (status == 413) connection.discard(waste_bytes, waste_time);
 }
 
 class Stream : public httplib::Stream {
@@ -161,6 +166,7 @@ struct HttpServer::State {
 
   void refuse(httplib::Response& to, int status, const std::string& reason) {
     exchange->close = true;
+    exchange->connection->discard(waste_bytes, waste_time);
     if (seen) seen(status);
     set_reply(to, error_reply(status, reason));
     if (!exchange->closes) to.set_header("Connection", "close");

@@ -44,15 +44,21 @@ Connection::Connection(int socket) : socket_(socket), until_(Clock::now()) {
 // Closing with unread bytes would reset the connection and may take the answer with it.
 Connection::~Connection() {
   if (::shutdown(socket_, SHUT_WR) == 0) {
-    const Clock::time_point until = Clock::now() + std::chrono::milliseconds(500);
-    char waste[4096];
-    for (i64 most = 1 << 22; most > 0 && ready(socket_, POLLIN, until) == 1;) {
+    const Clock::time_point until = Clock::now() + waste_time_;
+    const auto silence = [] { return Clock::now() + std::chrono::milliseconds(500); };
+    char waste[1 << 14];
+    for (i64 most = waste_; most > 0 && ready(socket_, POLLIN, std::min(until, silence())) == 1;) {
       const ssize_t got = ::recv(socket_, waste, sizeof(waste), MSG_DONTWAIT);
       if (got <= 0) break;
       most -= got;
     }
   }
   ::close(socket_);
+}
+
+void Connection::discard(i64 bytes, std::chrono::milliseconds time) {
+  waste_ = bytes;
+  waste_time_ = time;
 }
 
 Connection::Wait Connection::wait_for_bytes(Clock::time_point until,

@@ -37,6 +37,9 @@ class Connection {
   bool write(const char* from, std::size_t size);
   bool flush();
   void write_time(std::chrono::milliseconds time) { write_time_ = time; }
+  // What comes behind the answer is read and thrown away at the end, up to these bounds: a client
+  // that sends its whole body first would not see the answer otherwise.
+  void discard(i64 bytes, std::chrono::milliseconds time);
   int socket() const { return socket_; }
 
  private:
@@ -45,9 +48,9 @@ class Connection {
   std::string in_, out_;
   std::size_t at_ = 0;                 // read of in_
   Clock::time_point until_;
-  i64 left_ = 0;
+  i64 left_ = 0, waste_ = i64{1} << 22;
   bool late_ = false, over_ = false, broken_ = false;
-  std::chrono::milliseconds write_time_{30000};
+  std::chrono::milliseconds write_time_{30000}, waste_time_{500};
 };
 
 }  // namespace cohort

@@ -135,6 +135,8 @@ const Field* Preprocess::State::field_named(const std::string& name) const {
   return nullptr;
 }
 
+void Preprocess::limit_pixels(i64 most) { state_->most_pixels = most; }
+
 const std::vector<Field>& Preprocess::fields() const { return state_->fields; }
 const std::vector<Vocabulary>& Preprocess::vocabularies() const { return state_->vocabularies; }
 const std::vector<Preprocess::Column>& Preprocess::columns() const { return state_->columns; }
@@ -230,14 +232,14 @@ std::vector<u8> numbers_of(const FieldMaker& maker, const json& raw, std::string
 }
 
 // A value's elements; `column` is the one looked at, for messages.
-std::vector<u8> elements_of(const FieldMaker& maker, const json& raw, bool resize,
+std::vector<u8> elements_of(const FieldMaker& maker, const json& raw, const PictureRule& pictures,
                             std::string& column) {
   const FieldConfig& config = maker.config();
   const auto value = [&](const std::string& name) -> const json& {
     column = name;
     return raw.at(name);
   };
-  if (config.kind == "image") return picture_of(value(config.name), maker.field().shape, resize);
+  if (config.kind == "image") return picture_of(value(config.name), maker.field().shape, pictures);
   if (config.kind == "number") return numbers_of(maker, raw, column);
   const json& given = value(columns_of(config)[0]);
   if (config.kind == "id" || config.kind == "label") return maker.make_words({name_cell(given)});
@@ -259,7 +261,7 @@ void Preprocess::fill(Batch& batch, const std::vector<Input>& inputs, i64 row,
     std::string column;
     std::vector<u8> bytes;
     try {
-      bytes = elements_of(*maker, raw, state_->resize, column);
+      bytes = elements_of(*maker, raw, {state_->resize, state_->most_pixels}, column);
     } catch (const BadCell& bad) {
       fail(Exit::data, "column '{}': {}", column, clipped(bad.reason, kMost));
     } catch (const Error& error) {

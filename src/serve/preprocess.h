@@ -30,6 +30,9 @@ class Preprocess {
   ~Preprocess();
   Preprocess(Preprocess&&) noexcept;
 
+  // Larger pictures of another size than the field's are refused by fill(); else 64 Mi pixels.
+  void limit_pixels(i64 most);
+
   std::string text() const;                                // preprocess.json
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;

@@ -55,8 +55,6 @@ void add_element(std::vector<std::string>& words, const json& value, const Field
   for (const json& number : value) words.push_back(element_cell(number, config));
 }
 
-constexpr i64 kMostPixels = i64{1} << 26;   // of a picture that is resized
-
 }  // namespace
 
 std::string clipped(const std::string& text, std::size_t most) {
@@ -137,9 +135,11 @@ std::string file_of(const json& value) {
 
 }  // namespace
 
-std::vector<u8> picture_of(const json& value, const Shape& shape, bool resize) {
+std::vector<u8> picture_of(const json& value, const Shape& shape, const PictureRule& rule) {
   const i64 height = shape[0], width = shape[1], channels = shape[2];
-  const i64 most = resize ? kMostPixels : std::max(height * width, i64{1} << 20);
+  const bool resize = rule.resize;
+  const i64 other = resize ? rule.most_pixels : std::min(rule.most_pixels, i64{1} << 20);
+  const i64 most = std::max(height * width, other);
   Image image = decode_image(file_of(value), channels, most);
   if (image.height != height || image.width != width) {
     if (!resize) {

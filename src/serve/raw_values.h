@@ -20,6 +20,11 @@ std::string name_cell(const nlohmann::json& value);    // a text or a whole numb
 std::vector<std::string> sequence_cells(const nlohmann::json& value, const FieldConfig& config);
 // Bytes [height, width, channels] of a JPEG or PNG file: JSON's binary value, or the base64 of it,
 // "data:...;base64," before it or not. Another size is resized where `resize`, else an error.
-std::vector<u8> picture_of(const nlohmann::json& value, const Shape& shape, bool resize);
+struct PictureRule {
+  bool resize = false;
+  i64 most_pixels = i64{1} << 26;   // of a picture of another size
+};
+std::vector<u8> picture_of(const nlohmann::json& value, const Shape& shape,
+                           const PictureRule& rule);
 
 }  // namespace cohort

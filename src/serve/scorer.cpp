@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -18,6 +19,19 @@ using nlohmann::json;
 std::string why(const Error& e) {
   if (e.exit_code() != Exit::data && e.exit_code() != Exit::usage) throw e;
   return e.what();
+}
+
+// Does `work`, which takes memory for rows of these inputs.
+template <class Work>
+auto with_memory(const std::vector<Input>& inputs, i64 rows, const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    i64 bytes = 0;
+    for (const Input& input : inputs) bytes += count(input.shape) * size_of(input.dtype);
+    fail(Exit::usage, "no memory for {} rows at a time, each of {} bytes of inputs and the model's "
+         "steps: lower --rows (cohort score) or --max-batch (cohort serve)", rows, bytes);
+  }
 }
 
 }  // namespace
@@ -41,11 +55,8 @@ struct Scorer::State {
         const std::shared_ptr<ScorerWeights>& weights)
       : bundle(std::move(b)),
         rows(std::max<i64>(1, o.rows)),
-        engine(weights->model, rows),
-        batch(bundle->preprocess().empty(bundle->graph().inputs, rows)) {
-    if (!bundle->towers()) return;
-    users = std::make_unique<Engine>(weights->users, rows);
-    user_batch = bundle->preprocess().empty(bundle->towers()->user.inputs, rows);
+        engine(weights->model, rows) {
+    if (bundle->towers()) users = std::make_unique<Engine>(weights->users, rows);
   }
 
   // Of these fields, those that a raw row has no column of, so that stored features stand for them.
@@ -142,14 +153,32 @@ struct Scorer::State {
     return id;
   }
 
-  // Fills rows from `next` on until the batch is full: which rows of `raw` they are. `failed` is
+  // Room for that many rows, or for the most there may be.
+  void grow(Batch& to, const std::vector<Input>& inputs, std::size_t wanted) const {
+    const i64 needed = engine.capacity_of(std::min(rows, static_cast<i64>(wanted)));
+    if (needed <= to.capacity) return;
+    to = Batch{};
+    to = with_memory(inputs, needed, [&] { return bundle->preprocess().empty(inputs, needed); });
+  }
+
+  struct RawRows {
+    const std::vector<json>& rows;
+    const Unwanted& unwanted;
+  };
+  // Fills rows from `next` on until the batch is full: which rows of `from` they are. `failed` is
   // told of a row that cannot be read, and why.
   template <class Failed>
   std::vector<std::size_t> fill_batch(Batch& to, const std::vector<Input>& inputs,
-                                      const std::vector<json>& raw, std::size_t& next,
+                                      const RawRows& from, std::size_t& next,
                                       const Failed& failed) const {
+    const std::vector<json>& raw = from.rows;
     std::vector<std::size_t> taken;
+    grow(to, inputs, raw.size() - next);
     for (; next < raw.size() && static_cast<i64>(taken.size()) < rows; ++next) {
+      if (from.unwanted && from.unwanted(next)) {
+        failed(next, "not answered: nobody waits for it any more");
+        continue;
+      }
       try {
         fill(to, inputs, static_cast<i64>(taken.size()), raw[next]);
         taken.push_back(next);
@@ -170,7 +199,7 @@ struct Scorer::State {
   std::shared_ptr<const Bundle> bundle;
   i64 rows;
   Engine engine;
-  Batch batch;
+  Batch batch;                         // without room at first
   std::unique_ptr<Engine> users;
   Batch user_batch;
 };
@@ -189,7 +218,8 @@ std::vector<Answer> Scorer::answer_prepared() {
   State& s = *state_;
   const Graph& graph = s.bundle->graph();
   const i64 width = count(graph.values[at(graph.prediction)].shape);
-  const std::vector<double> predictions = s.engine.predict(s.batch);
+  const std::vector<double> predictions = with_memory(
+      graph.inputs, s.batch.valid, [&] { return s.engine.predict(s.batch); });
   std::vector<Answer> answers;
   for (i64 row = 0; row < s.batch.valid; ++row)
     answers.push_back(answer_of(graph, predictions.data() + row * width, s.length_of(row)));
@@ -198,17 +228,17 @@ std::vector<Answer> Scorer::answer_prepared() {
 
 std::vector<std::size_t> Scorer::prepare(const std::vector<json>& rows) {
   std::size_t next = 0;
-  return state_->fill_batch(state_->batch, state_->bundle->graph().inputs, rows, next,
+  return state_->fill_batch(state_->batch, state_->bundle->graph().inputs, {rows, {}}, next,
                             [](std::size_t, const std::string&) {});
 }
 
-std::vector<Answer> Scorer::score(const std::vector<json>& rows) {
+std::vector<Answer> Scorer::score(const std::vector<json>& rows, const Unwanted& unwanted) {
   State& s = *state_;
   const Graph& graph = s.bundle->graph();
   std::vector<Answer> answers(rows.size());
   for (std::size_t next = 0; next < rows.size();) {
-    const auto taken = s.fill_batch(s.batch, graph.inputs, rows, next, [&](std::size_t r,
-        const std::string& reason) { answers[r].error = reason; });
+    const auto taken = s.fill_batch(s.batch, graph.inputs, {rows, unwanted}, next, [&](
+        std::size_t r, const std::string& reason) { answers[r].error = reason; });
     if (taken.empty()) continue;
     std::vector<Answer> some = answer_prepared();
     for (std::size_t k = 0; k < taken.size(); ++k) answers[taken[k]] = std::move(some[k]);
@@ -216,7 +246,8 @@ std::vector<Answer> Scorer::score(const std::vector<json>& rows) {
   return answers;
 }
 
-std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k) {
+std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k,
+                                   const Unwanted& unwanted) {
   State& s = *state_;
   const TowerData* towers = s.bundle->towers();
   if (!towers)
@@ -224,10 +255,11 @@ std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k) {
          "model whose last layer is the dot of two vectors", s.bundle->folder());
   std::vector<TopAnswer> answers(rows.size());
   for (std::size_t next = 0; next < rows.size();) {
-    const auto taken = s.fill_batch(s.user_batch, towers->user.inputs, rows, next, [&](
+    const auto taken = s.fill_batch(s.user_batch, towers->user.inputs, {rows, unwanted}, next, [&](
         std::size_t r, const std::string& reason) { answers[r].error = reason; });
     if (taken.empty()) continue;
-    const std::vector<double> vectors = s.users->predict(s.user_batch);
+    const std::vector<double> vectors = with_memory(
+        towers->user.inputs, s.user_batch.valid, [&] { return s.users->predict(s.user_batch); });
     const auto found = towers->index->search({vectors.begin(), vectors.end()}, k);
     for (std::size_t q = 0; q < taken.size(); ++q) {
       for (const Hit& hit : found.at(q)) {

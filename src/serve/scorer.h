@@ -1,5 +1,6 @@
 // Answers of a bundle by the native engine, on the CPU, without ranks.
 #pragma once
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -26,9 +27,12 @@ struct TopAnswer {
   std::string error;                   // not empty: why there are none
 };
 
+// Asked before a row is made ready: whether nobody waits for its answer any more.
+using Unwanted = std::function<bool(std::size_t row)>;
+
 struct ScorerOptions {
   int threads = 0;                     // 0: all cores
-  i64 rows = 32;                       // answered at a time
+  i64 rows = 32;                       // most answered at a time; memory is taken for those there are
 };
 
 // A bundle's weights in memory, for any number of scorers.
@@ -48,15 +52,16 @@ class Scorer {
   ~Scorer();
   // In order, any number of rows, each an object of columns or, as a binary value, what
   // Preprocess::stage() made of the graph's inputs; a row that cannot be read has an error, the
-  // others their answers.
-  std::vector<Answer> score(const std::vector<nlohmann::json>& rows);
+  // others their answers. Exit::usage where there is no memory for that many at a time.
+  std::vector<Answer> score(const std::vector<nlohmann::json>& rows, const Unwanted& unwanted = {});
   // The two halves of score(), to measure them: at most ScorerOptions::rows rows are made ready and
   // stay so; which of them have an answer. Then all of those are answered.
   std::vector<std::size_t> prepare(const std::vector<nlohmann::json>& rows);
   std::vector<Answer> answer_prepared();
   // Two towers: for rows with a user and no item, the k items of the largest scores, best first.
   // Exit::usage where the bundle has no towers.
-  std::vector<TopAnswer> top(const std::vector<nlohmann::json>& rows, i64 k);
+  std::vector<TopAnswer> top(const std::vector<nlohmann::json>& rows, i64 k,
+                             const Unwanted& unwanted = {});
   const Bundle& bundle() const;
 
  private:

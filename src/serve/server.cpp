@@ -79,6 +79,10 @@ ScoreRequest read_score(const HttpRequest& request, const ServedModel& model) {
       throw BadRequest{400, "'top': expected a whole number from 1 to 10000"};
     score.top = top.get<i64>();
   }
+  for (const auto& item : body.items())
+    if (item.key() != "row" && item.key() != "rows" && item.key() != "top")
+      throw BadRequest{400, fmt::format("unknown key '{}'; expected row or rows, and top",
+                                        item.key().substr(0, 100))};
   if (body.contains("row") == body.contains("rows"))
     throw BadRequest{400, "expected {\"rows\": [{...}, ...]} or {\"row\": {...}}"};
   if (body.contains("row")) {
@@ -112,7 +116,11 @@ Server::Server(std::shared_ptr<const ServedModel> model, const ServerOptions& op
       batch_rows_(powers(1, 65536, 2)),
       batcher_(model, options.batch,
                {[this](i64 rows) { batch_rows_.add(static_cast<double>(rows)); },
-                options.connections}) {}
+                options.connections}) {
+  // From 0 on, so that the first one is an increase.
+  for (const char* outcome : {"answered", "refused"}) rows_.add({{"outcome", outcome}}, 0);
+  for (const char* outcome : {"done", "refused"}) reloads_.add({{"outcome", outcome}}, 0);
+}
 
 std::shared_ptr<const ServedModel> Server::model() const {
   const std::lock_guard<std::mutex> lock(mutex_);

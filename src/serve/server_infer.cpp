@@ -93,6 +93,10 @@ void read_outputs(const json& body, const ServedModel& model, InferRequest& to) 
     if (!output.is_object() || !output.contains("name") || !output.at("name").is_string())
       refuse("an output has no name");
     const std::string name = output.at("name");
+    const json parameters = output.value("parameters", json::object());
+    if (parameters.is_object() && parameters.contains("classification"))
+      refuse("output '{}': the parameter 'classification' (class_count) is not supported; expected "
+             "label and probabilities to be asked for", name);
     if (std::none_of(kinds.begin(), kinds.end(), [&](const auto& k) { return k.name == name; }))
       refuse("unknown output '{}'; the model has {}", name, names_of(kinds));
     to.outputs.push_back({name, flag(output, "binary_data", binary)});

@@ -42,12 +42,15 @@ std::string about(const Bundle& bundle, const ServedModel& model) {
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-// Plans are made when a batch of their size comes first: not while a request waits.
+// Plans are made when a batch of their size comes first: not while a request waits. Those of very
+// many rows wait for them: they may need memory that is never used.
 void warm_up(Scorer& scorer, i64 rows) {
   if (scorer.bundle().golden().empty()) return;
   const json row = json::parse(scorer.bundle().golden().front().raw);
-  for (const i64 size : {i64{1}, std::min<i64>(8, rows), rows})
+  for (i64 size = 1;; size = std::min(rows, size * (size == 1 ? 8 : 4))) {
     scorer.score(std::vector<json>(static_cast<std::size_t>(size), row));
+    if (size == rows || size >= 256) return;
+  }
 }
 
 }  // namespace
@@ -79,14 +82,14 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
     prepare_cpu_thread();
     auto scorer = std::make_shared<Scorer>(bundle, ScorerOptions{1, rows}, weights);
     warm_up(*scorer, rows);
-    return [scorer](const std::vector<json>& all, i64 top) {
+    return [scorer](const std::vector<json>& all, i64 top, const Unwanted& unwanted) {
       std::vector<RowReply> replies(all.size());
       if (top > 0) {
-        std::vector<TopAnswer> found = scorer->top(all, top);
+        std::vector<TopAnswer> found = scorer->top(all, top, unwanted);
         for (std::size_t k = 0; k < all.size(); ++k) replies[k].top = std::move(found[k]);
         return replies;
       }
-      std::vector<Answer> answers = scorer->score(all);
+      std::vector<Answer> answers = scorer->score(all, unwanted);
       for (std::size_t k = 0; k < all.size(); ++k) replies[k].answer = std::move(answers[k]);
       return replies;
     };

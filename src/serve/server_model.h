@@ -18,9 +18,9 @@ struct RowReply {
   TopAnswer top;
   const std::string& error() const { return answer.error.empty() ? top.error : answer.error; }
 };
-// Used by one thread. `top` 0: scores.
+// Used by one thread. `top` 0: scores. What is said of rows that are not wanted is not looked at.
 using AnswerRows = std::function<std::vector<RowReply>(const std::vector<nlohmann::json>& rows,
-                                                       i64 top)>;
+                                                       i64 top, const Unwanted& unwanted)>;
 
 struct ServedModel {
   std::string name, version = "1";

@@ -96,6 +96,22 @@ TEST(Batcher, ARequestThatIsLateIsLeftOut) {
   EXPECT_EQ(fake.batches, 2);   // the second late one was never answered
 }
 
+TEST(Batcher, RowsOfALateRequestAreNotMadeReady) {
+  FakeModel fake;
+  fake.held = true;
+  Batcher batcher(fake.served(), {1, 8, long_wait, 100});
+  std::future<Outcome> late = std::async(std::launch::async, [&] {
+    return batcher.score(rows_of(0, 5), 0, within(milliseconds(100)));
+  });
+  std::future<Outcome> beside = std::async(std::launch::async, [&] {
+    return batcher.score(rows_of(7, 3), 0, within(seconds(60)));
+  });
+  EXPECT_EQ(late.get().kind, Outcome::late);
+  fake.held = false;
+  expect_rows(beside.get(), 7, 3);
+  EXPECT_EQ(fake.prepared, 3);
+}
+
 TEST(Batcher, ARowThatBreaksTheScorerFailsAlone) {
   FakeModel fake;
   Batcher batcher(fake.served(), {1, 3, long_wait, 100});

@@ -233,7 +233,7 @@ TEST(Preprocess, PicturesThatAreNone) {
                             "sources: [{path: tree, format: image_folder, channels: 1}]\nfields:\n"
                             "  - {name: image, kind: image}\n  - {name: label, kind: label}\n");
   const Graph graph = graph_of(*set);
-  const Preprocess preprocess = Preprocess::of(*set, graph);
+  Preprocess preprocess = Preprocess::of(*set, graph);
   const auto error = [&](const json& value) {
     return error_of(preprocess, graph, {{"image", value}});
   };
@@ -249,6 +249,11 @@ TEST(Preprocess, PicturesThatAreNone) {
   EXPECT_THAT(error(5), HasSubstr("expected the base64 of a JPEG or PNG file, got 5"));
   EXPECT_THAT(error(to_base64(encode_png({1100, 1000, 1, std::string(1100000, 'x')}))),
               HasSubstr("picture of 1100 x 1000 pixels, expected 1 to 1048576"));
+  preprocess.limit_pixels(7);
+  EXPECT_THAT(error(to_base64(encode_png({4, 2, 1, "abcdefgh"}))),
+              HasSubstr("picture of 4 x 2 pixels, expected 1 to 7"));
+  preprocess.limit_pixels(1);   // the model's own size is always taken
+  EXPECT_EQ(error(to_base64(picture)), "accepted");
 }
 
 TEST(Preprocess, SetsWithoutWhatServingNeedsAreRefused) {

@@ -70,6 +70,25 @@ TEST(Scorer, BadRowsAreToldAndTheOthersAnswered) {
   EXPECT_DOUBLE_EQ(told.at("probability").get<double>(), answers[0].probabilities[0]);
 }
 
+TEST(Scorer, RoomForManyRowsIsTakenWhenTheyCome) {
+  const Tiny tiny = make_two_tower("room");
+  Scorer little(tiny.bundle("b"), {1, 1}), large(tiny.bundle("c"), {1, i64{1} << 50});
+  std::vector<json> rows;
+  while (rows.size() < 40) rows.push_back(tiny.raw_rows().at(rows.size() % 3));
+  const std::vector<Answer> answers = large.score(rows);   // more than the plans for few rows
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    expect_equal(answers[r], little.score({rows[r]}).at(0), 1e-6);
+}
+
+TEST(Scorer, RowsThatNobodyWaitsForAreNotMadeReady) {
+  const Tiny tiny = make_two_tower("unwanted");
+  Scorer scorer(tiny.bundle("b"), {1, 2});
+  const std::vector<json> rows(5, tiny.raw_rows().at(0));
+  const auto answers = scorer.score(rows, [](std::size_t row) { return row < 3; });
+  for (std::size_t r = 0; r < 5; ++r) EXPECT_EQ(answers[r].output.empty(), r < 3) << r;
+  expect_equal(answers[4], scorer.score({rows[4]}).at(0), 1e-6);
+}
+
 TEST(Scorer, ItsHalvesAnswerAsTheWhole) {
   const Tiny tiny = make_two_tower("halves");
   const auto bundle = tiny.bundle("b");

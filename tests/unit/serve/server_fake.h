@@ -10,7 +10,7 @@
 namespace cohort {
 
 struct FakeModel {
-  std::atomic<int> batches{0}, largest{0}, made{0}, entered{0};
+  std::atomic<int> batches{0}, largest{0}, made{0}, entered{0}, prepared{0};
   std::atomic<bool> held{false};               // batches wait as long as this is set
   std::chrono::milliseconds slow{0};
 
@@ -28,7 +28,8 @@ struct FakeModel {
     return r;
   }
 
-  std::vector<RowReply> answer(const std::vector<nlohmann::json>& rows, i64 top) {
+  std::vector<RowReply> answer(const std::vector<nlohmann::json>& rows, i64 top,
+                               const Unwanted& unwanted) {
     ++entered;
     while (held) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (slow.count() > 0) std::this_thread::sleep_for(slow);
@@ -36,6 +37,11 @@ struct FakeModel {
     if (static_cast<int>(rows.size()) > largest) largest = static_cast<int>(rows.size());
     std::vector<RowReply> all;
     for (const nlohmann::json& row : rows) {
+      if (unwanted && unwanted(all.size())) {
+        all.emplace_back();
+        continue;
+      }
+      ++prepared;
       all.push_back(reply(row));
       if (top > 0 && all.back().answer.error.empty())
         for (i64 k = 0; k < top; ++k)
@@ -59,7 +65,9 @@ struct FakeModel {
     model->about = "{\"name\":\"fake\"}";
     model->make = [this]() -> AnswerRows {
       ++made;
-      return [this](const std::vector<nlohmann::json>& rows, i64 top) { return answer(rows, top); };
+      return [this](const std::vector<nlohmann::json>& rows, i64 top, const Unwanted& unwanted) {
+        return answer(rows, top, unwanted);
+      };
     };
     model->json_text = [](const RowReply& r) {
       return nlohmann::json{{"probabilities", r.answer.probabilities}}.dump();

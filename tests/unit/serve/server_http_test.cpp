@@ -209,6 +209,18 @@ TEST(Http, HostileRequestsGetAnErrorAndTheNextOneAnAnswer) {
   EXPECT_THAT(thrown.receive("}"), StartsWith("HTTP/1.1 500"));
 }
 
+TEST(Http, WhoeverSendsALongBodyFirstIsAnsweredToo) {
+  Running server(small());
+  const std::string body(32 << 20, 'a');   // more than sockets hold
+  for (const std::string& text :
+       {"POST / HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body,
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2000000\r\n" + body + "\r\n0\r\n\r\n"}) {
+    Client client(server.port);
+    EXPECT_TRUE(client.send(text));
+    EXPECT_THAT(client.receive(), StartsWith("HTTP/1.1 413"));
+  }
+}
+
 TEST(Http, SlowRequestsEnd) {
   Running server(small());
   Client head(server.port), body(server.port), silent(server.port);

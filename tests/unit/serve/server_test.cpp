@@ -235,6 +235,7 @@ TEST(Server, ScoreAnswersRowByRow) {
   expect_error(f.post("/v1/score", "{\"row\":{\"m\":0.5}}"), 400, "column 'n'");
   expect_error(f.post("/v1/score", "{\"row\":{},\"rows\":[]}"), 400, "expected");
   expect_error(f.post("/v1/score", "{\"rows\":{}}"), 400, "list");
+  expect_error(f.post("/v1/score", "{\"row\":{\"n\":1},\"tpo\":1}"), 400, "unknown key 'tpo'");
   expect_error(f.post("/v1/score", "{\"row\":{\"n\":1},\"top\":3}"), 400, "two-tower");
   expect_error(f.post("/v1/score", "{\"row\":{\"break\":1}}"), 500, "log");
 }
@@ -266,8 +267,19 @@ TEST(Server, OverloadIsTold) {
   f.fake.held = false;
 }
 
+TEST(Server, ClassificationOfOutputsIsRefused) {
+  Fixture f;
+  const json output = {{"name", "probabilities"}, {"parameters", {{"classification", 2}}}};
+  expect_error(f.infer({{"inputs", {numbers(1)}}, {"outputs", {output}}}), 400, "'classification'");
+}
+
 TEST(Server, MetricsTellWhatHappened) {
   Fixture f;
+  const std::string before = f.get("/metrics").body;
+  for (const char* line :
+       {"cohort_rows_total{outcome=\"answered\"} 0\n", "cohort_rows_total{outcome=\"refused\"} 0\n",
+        "cohort_reloads_total{outcome=\"done\"} 0\n", "cohort_reloads_total{outcome=\"refused\"} 0\n"})
+    EXPECT_THAT(before, HasSubstr(line));
   f.infer({{"inputs", {numbers(3)}}});
   f.infer({{"inputs", {tensor("who", "INT32", {2}, {1, 2})}}});
   f.post("/v1/score", "no");
