@@ -2,15 +2,11 @@
 
 #include <algorithm>
 
+#include "base/median.h"
 #include "base/text.h"
 
 namespace cohort {
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 PlanConfig plan_config(const BenchCase& bench) {
   PlanConfig config;
@@ -138,8 +134,8 @@ StepTime time_steps(const BenchCase& bench, Device& device, double budget) {
     host.push_back(stepper.host_seconds / group);
   }
   StepTime time = stepper.totals;
-  time.seconds = median(seconds);
-  time.host_seconds = median(host);
+  time.seconds = upper_median(seconds);
+  time.host_seconds = upper_median(host);
   time.launches = made.plan.launches();
   return time;
 }

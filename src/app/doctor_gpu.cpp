@@ -14,6 +14,7 @@
 
 #include "app/doctor.h"
 #include "base/log.h"
+#include "base/median.h"
 #include "base/text.h"
 #include "comm/cuda_loader.h"
 #include "device/self_test.h"
@@ -250,12 +251,6 @@ void test_sums(Doctor& d, Mine& mine, bool share) {
   tell_wrong(d, mine, "GPU sums", wrong);
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 struct Rate {
   const char* name;                      // in details
   const char* check;
@@ -278,7 +273,7 @@ void judge_rates(Doctor& d, const json& table, bool shared) {
     for (const json& row : table)
       if (row[rate.name].get<double>() > 0) values.push_back(row[rate.name].get<double>());
     if (values.empty()) continue;
-    const double usual = median(values);
+    const double usual = upper_median(values);
     const auto text = [&](double value) {
       return fmt::format("{:.3g} {}", value / rate.unit, rate.unit_name);
     };

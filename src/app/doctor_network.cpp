@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "app/doctor.h"
+#include "base/median.h"
 #include "base/text.h"
 
 namespace cohort {
@@ -121,12 +122,6 @@ std::vector<Pair> measure_all(Doctor& d, const Rounds& rounds) {
   return pairs;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 std::string rates(double latency, double bandwidth) {
   return fmt::format("{:.1f} us, {:.0f} MB/s", latency * 1e6, bandwidth / 1e6);
 }
@@ -139,7 +134,7 @@ void judge(Doctor& d, const std::string& check, const std::vector<Pair>& pairs, 
     latencies.push_back(p.latency);
     bandwidths.push_back(p.bandwidth);
   }
-  const double latency = median(latencies), bandwidth = median(bandwidths);
+  const double latency = upper_median(latencies), bandwidth = upper_median(bandwidths);
   Finding all{check, Fitness::ok,
               fmt::format("{} pairs: median {}, slowest {}", pairs.size(), rates(latency, bandwidth),
                           rates(*std::max_element(latencies.begin(), latencies.end()),

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/median.h"
 #include "base/text.h"
 #include "export/safetensors.h"
 
@@ -180,9 +181,8 @@ void Saver::State::tell_slow() {
   const auto worst = std::max_element(others.begin(), others.end());
   const i64 slow = worst - others.begin();
   others.erase(worst);
-  const auto middle = others.begin() + static_cast<std::ptrdiff_t>(others.size() / 2);
-  std::nth_element(others.begin(), middle, others.end());
-  if (most < slow_slice_s || most < slow_ratio * *middle) return;
+  const double usual = upper_median(others);
+  if (most < slow_slice_s || most < slow_ratio * usual) return;
   const double now = seconds_now();
   if (slow == slow_rank && now - slow_told < told_again_s) return;
   slow_rank = slow;
@@ -190,7 +190,7 @@ void Saver::State::tell_slow() {
   log::warn("rank {}: slow storage: its slice of the checkpoint of step {}, {}, took {}; the "
             "median of the other ranks is {}", slow, content.step,
             human_bytes(slices[static_cast<std::size_t>(slow)].bytes), human_seconds(most),
-            human_seconds(*middle));
+            human_seconds(usual));
 }
 
 Saver::Saver(Files& files, Communicator& ranks, Device& device, std::vector<NamedTensor> tensors,

@@ -4,7 +4,6 @@
 HERE=$2/tests/system
 PYTHON=${COHORT_TEST_PYTHON:-python3}
 
-skip() { echo "Skipped: $*"; exit 77; }
 "$PYTHON" -c 'import onnxruntime, numpy, safetensors' 2>/dev/null ||
   skip "onnxruntime, numpy and safetensors are needed by COHORT_TEST_PYTHON"
 check() { expect 0 "$PYTHON" "$HERE/export_check.py" "$@"; }

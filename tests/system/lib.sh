@@ -41,6 +41,9 @@ die() {
   exit 1
 }
 
+# skip REASON: this test cannot be had here.
+skip() { echo "Skipped: $*"; exit 77; }
+
 # expect STATUS COMMAND...: runs it with its output in $LOG. A first SIGTERM is a request to ranks,
 # and one that hangs cannot answer it: they are killed 10 s later.
 expect() {
@@ -112,4 +115,37 @@ wait_for_step() {
     sleep 0.02
   done
   die "no checkpoint of step $2 in $1"
+}
+
+# serve ARGUMENT...: starts a server in the background: $SERVER, and $URL when it takes requests.
+serve() {
+  local i
+  : >"$WORK/url"
+  "$COHORT" serve "$@" --port 0 >"$WORK/url" 2>"$WORK/server.log" &
+  SERVER=$!
+  for ((i = 0; i < 600 * PATIENCE; i++)); do
+    URL=$(cat "$WORK/url")
+    [ -z "$URL" ] || return 0
+    kill -0 "$SERVER" 2>/dev/null || break
+    sleep 0.1
+  done
+  cp "$WORK/server.log" "$LOG"
+  die "no server of $*"
+}
+
+# stopped: the server has been told to stop, and does so well.
+stopped() {
+  wait "$SERVER"
+  local status=$?
+  cp "$WORK/server.log" "$LOG"
+  [ "$status" = 0 ] || die "the server ended with $status"
+  says "all that was begun is answered"
+}
+
+# wait_for_handoff RUN PID: until the training has begun a hand-off.
+wait_for_handoff() {
+  until [ -e "$RUNS/$1/handoff" ]; do
+    kill -0 "$2" 2>/dev/null || die "$1 ended without a hand-off"
+    sleep 0.01
+  done
 }

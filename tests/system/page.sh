@@ -5,29 +5,20 @@
 HERE=$2/tests/system
 PYTHON=${COHORT_TEST_PYTHON:-python3}
 
-skip() { echo "Skipped: $*"; exit 77; }
 command -v chromium >/dev/null && command -v chromedriver >/dev/null ||
   skip "chromium and chromedriver are not installed"
 "$PYTHON" -c 'import selenium' 2>/dev/null || skip "selenium is needed by COHORT_TEST_PYTHON"
 
 # page KIND CONFIG SET: of a short training, used in a browser.
 page() {
-  local kind=$1 config=$2 set=$3 server url i
+  local kind=$1 config=$2 set=$3
   expect 0 "$COHORT" train "$CONFIGS/$config.yaml" data.shards="$SET/$set" runs="$RUNS" train.epochs=1 \
     train.max_steps=4 data.lanes=0 train.global_batch=7 device.threads=1 optimizer.warmup_steps=0
   expect 0 "$COHORT" export "$RUNS/$config" --to "$WORK/bundles/$config"
-  : >url
-  "$COHORT" serve "$WORK/bundles/$config" --port 0 >url 2>server.log &
-  server=$!
-  for ((i = 0; i < 600 * PATIENCE; i++)); do
-    url=$(cat url)
-    [ -z "$url" ] || break
-    kill -0 "$server" 2>/dev/null || die "no server of $config: $(cat server.log)"
-    sleep 0.1
-  done
-  expect 0 "$PYTHON" "$HERE/page_check.py" "$kind" "$url" "$WORK/bundles/$config" "$WORK"
-  kill -TERM "$server"
-  wait "$server" || die "the server of $config ended with $?"
+  serve "$WORK/bundles/$config"
+  expect 0 "$PYTHON" "$HERE/page_check.py" "$kind" "$URL" "$WORK/bundles/$config" "$WORK"
+  kill -TERM "$SERVER"
+  stopped
 }
 
 shard sentiment recommend

@@ -109,17 +109,13 @@ places
 
 # Names of models in URLs: of what was given, not what the shell made of it.
 served_as() {
-  local name=$1 folder=$2 server
+  local name=$1 folder=$2
   shift 2
-  (cd "$folder" && exec "$COHORT" serve "$@" --port 0 --drain-ms 0) >"$LOG" 2>&1 &
-  server=$!
-  for ((i = 0; i < 300 * PATIENCE; i++)); do
-    ! grep -q 'http://' "$LOG" || break
-    kill -0 "$server" 2>/dev/null || die "serve $* ended"
-    sleep 0.1
-  done
-  kill -TERM "$server"
-  wait "$server" || die "serve $* failed"
+  cd "$folder" || die "no $folder"
+  serve "$@" --drain-ms 0
+  cd "$WORK" || die "no $WORK"
+  kill -TERM "$SERVER"
+  stopped
   says "serving $name version"
 }
 names() {
@@ -214,10 +210,7 @@ stopped_handoff() {
   $command >"$LOG" 2>&1 &
   job=$!
   wait_for_step stopping 1
-  until [ -e "$RUNS/stopping/handoff" ]; do
-    kill -0 "$job" 2>/dev/null || die "it ended without a hand-off"
-    sleep 0.01
-  done
+  wait_for_handoff stopping "$job"
   for rank in $(ranks); do   # not the hand-off
     ! tr '\0' ' ' <"/proc/$rank/cmdline" | grep -q ' train ' || break
   done
@@ -252,10 +245,7 @@ handoffs() {
   $(train_command killed train.epochs=1000 handoff.repo="$repo" handoff.every_epochs=1) >"$LOG" 2>&1 &
   victim=$!
   wait_for_step killed 1
-  until [ -e "$RUNS/killed/handoff" ]; do
-    kill -0 "$victim" 2>/dev/null || die "it ended without a hand-off"
-    sleep 0.05
-  done
+  wait_for_handoff killed "$victim"
   sleep "0.$((RANDOM % 5))"
   kill -9 "$victim"
   wait "$victim" 2>/dev/null

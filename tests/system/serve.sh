@@ -1,39 +1,13 @@
 #!/usr/bin/env bash
-# A served bundle: asked by tritonclient, by hostile requests, stopped under load, and a
-# repository whose current version moves under load.
+# A served bundle: asked by tritonclient, by hostile requests, stopped under load, and a repository
+# whose current version moves under load.
 . "$(dirname "$0")/lib.sh" "$@"
 CHECK=$2/tests/system/serve_check.py
 PYTHON=${COHORT_TEST_PYTHON:-python3}
 
-skip() { echo "Skipped: $*"; exit 77; }
 "$PYTHON" -c 'import tritonclient.http, numpy' 2>/dev/null ||
   skip "tritonclient[http] and numpy are needed by COHORT_TEST_PYTHON"
 check() { expect 0 "$PYTHON" "$CHECK" "$@"; }
-
-# serve ARGUMENT...: starts a server in the background: $SERVER, and $URL when it takes requests.
-serve() {
-  local i
-  : >url
-  "$COHORT" serve "$@" --port 0 >url 2>server.log &
-  SERVER=$!
-  for ((i = 0; i < 600 * PATIENCE; i++)); do
-    URL=$(cat url)
-    [ -z "$URL" ] || return 0
-    kill -0 "$SERVER" 2>/dev/null || break
-    sleep 0.1
-  done
-  cp server.log "$LOG"
-  die "no server of $*"
-}
-
-# stopped: the server has been told to stop, and does so well.
-stopped() {
-  wait "$SERVER"
-  local status=$?
-  cp server.log "$LOG"
-  [ "$status" = 0 ] || die "the server ended with $status"
-  says "all that was begun is answered"
-}
 
 # bundle NAME STEPS: of a short training.
 bundle() {
