@@ -10,19 +10,20 @@
 #include "app/inspect.h"
 #include "app/table.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "train/retention.h"
+#include "train/run_folder.h"
 
 namespace cohort {
 namespace {
 
 using nlohmann::json;
 
-// The folder that holds the checkpoints of a run, or the path where it is that folder itself.
-std::string checkpoints_of(const std::string& path) {
-  const std::string inside = path + "/checkpoints";
-  if (real_files().exists(inside)) return inside;
-  if (!checkpoint_steps(real_files(), path).empty()) return path;
+// The folders that hold the checkpoints of a run, or the path where it is such a folder itself.
+std::vector<std::string> checkpoints_of(const std::string& path) {
+  if (real_files().exists(path + "/checkpoints")) return checkpoint_folders(real_files(), path);
+  if (!checkpoint_steps(real_files(), path).empty()) return {path};
   fail(Exit::usage, "{}: expected a run folder or its checkpoints/, found no checkpoint there", path);
 }
 
@@ -30,9 +31,9 @@ std::string checkpoints_of(const std::string& path) {
 LoadedCheckpoint open_checkpoint(const std::string& path) {
   if (kind_of_path(real_files(), path) == PathKind::checkpoint)
     return load_checkpoint(real_files(), path);
-  const std::string folder = checkpoints_of(path);
-  auto loaded = load_newest(real_files(), folder);
-  if (!loaded) fail(Exit::storage, "{}: no checkpoint", folder);
+  const std::vector<std::string> folders = checkpoints_of(path);
+  auto loaded = load_newest(real_files(), folders);
+  if (!loaded) fail(Exit::storage, "{}: no checkpoint", join(folders, ", "));
   return std::move(*loaded);
 }
 
@@ -47,6 +48,7 @@ std::string utc(double seconds) {
 }
 
 struct Line {
+  std::string path;
   CheckpointFacts facts;
   std::string error;   // empty: the manifest is right and every file has its size
 };
@@ -54,9 +56,9 @@ struct Line {
 std::vector<Line> lines_of(const std::string& folder) {
   std::vector<Line> lines;
   for (const i64 step : checkpoint_steps(real_files(), folder)) {
-    Line line;
+    Line line{folder + "/" + checkpoint_name(step), {}, ""};
     try {
-      line.facts = checkpoint_facts(real_files(), folder + "/" + checkpoint_name(step));
+      line.facts = checkpoint_facts(real_files(), line.path);
     } catch (const Error& e) {
       line.error = e.what();
     }
@@ -120,33 +122,41 @@ std::vector<std::string> state_differences(const json& a, const json& b) {
   return keys;
 }
 
-// Steps of the best evaluations, as the newest valid checkpoint knows them.
-std::vector<i64> best_steps(const std::string& folder, i64 most) {
+// Steps of the best evaluations and of what the run still needs, as the newest valid checkpoint
+// knows them.
+std::vector<i64> steps_to_keep(const std::vector<std::string>& folders, i64 most) {
   std::vector<i64> steps;
-  const auto newest = load_newest(real_files(), folder);
+  const auto newest = load_newest(real_files(), folders);
   if (!newest) return steps;
   const json& state = newest->state();
   for (const json& entry : state.value("ranking", json::array()))
     if (static_cast<i64>(steps.size()) < most) steps.push_back(entry.at(1).get<i64>());   // [value, step]
+  steps.push_back(state.value("good_checkpoint", i64{-1}));   // a rollback's
+  for (const i64 step : state.value("handoff_due", std::vector<i64>{})) steps.push_back(step);
   return steps;
 }
 
 }  // namespace
 
 int run_checkpoint_list(const CheckpointOptions& options) {
-  const std::string folder = checkpoints_of(options.path);
+  const std::vector<std::string> folders = checkpoints_of(options.path);
   std::vector<std::vector<std::string>> table = {
       {"step", "written", "bytes", "files", "version", "state"}};
   json report = json::array();
   bool damaged = false;
-  for (const Line& line : lines_of(folder)) {
+  std::vector<Line> lines;
+  for (const std::string& folder : folders)
+    for (Line& line : lines_of(folder)) lines.push_back(std::move(line));
+  for (const Line& line : lines) {
     const CheckpointFacts& f = line.facts;
     const bool whole = line.error.empty();
     damaged |= !whole;
-    const std::string state = !whole ? line.error : f.good ? "whole" : "whole, not all finite";
+    std::string state = !whole ? line.error : f.good ? "whole" : "whole, not all finite";
+    if (!line.path.starts_with(folders[0] + "/"))
+      state += fmt::format(", in {}", line.path.substr(0, line.path.find_last_of('/')));
     table.push_back({fmt::format("{}", f.step), utc(f.time), human_bytes(f.bytes),
                      fmt::format("{}", f.files), fmt::format("{}", f.version), state});
-    report.push_back({{"step", f.step}, {"path", folder + "/" + checkpoint_name(f.step)},
+    report.push_back({{"step", f.step}, {"path", line.path},
                       {"time", f.time}, {"bytes", f.bytes}, {"files", f.files},
                       {"version", f.version}, {"whole", whole}, {"finite", whole && f.good},
                       {"error", line.error}});
@@ -181,23 +191,26 @@ int run_checkpoint_diff(const CheckpointOptions& options) {
 }
 
 int run_checkpoint_prune(const CheckpointOptions& options) {
-  const std::string folder = checkpoints_of(options.path);
-  Retention retention{options.keep_last, best_steps(folder, options.keep_best),
-                      options.keep_every_hours};
-  std::vector<i64> steps;
-  if (options.dry_run) {
-    std::vector<CheckpointFacts> present;
-    for (const Line& line : lines_of(folder))
-      if (line.error.empty()) present.push_back(line.facts);
-    steps = steps_to_remove(present, retention);
-  } else {
-    steps = prune(real_files(), folder, retention);
+  const std::vector<std::string> folders = checkpoints_of(options.path);
+  const Retention retention{options.keep_last, steps_to_keep(folders, options.keep_best),
+                            options.keep_every_hours};
+  std::size_t gone = 0, left = 0;
+  for (const std::string& folder : folders) {
+    std::vector<CheckpointFacts> whole;
+    std::vector<Line> lines = lines_of(folder);
+    for (const Line& line : lines)
+      if (line.error.empty()) whole.push_back(line.facts);
+    const std::vector<i64> steps = steps_to_remove(whole, retention);
+    for (const Line& line : lines) {
+      const bool chosen = std::count(steps.begin(), steps.end(), line.facts.step) > 0;
+      if (!line.error.empty()) log::warn("{} is left: {}; where it is of no use, remove it by hand", line.path, line.error);
+      if (chosen && !options.dry_run) remove_checkpoint(real_files(), line.path);
+      if (chosen)
+        std::printf("%s %s\n", options.dry_run ? "would remove" : "removed", line.path.c_str());
+      (chosen ? gone : left) += 1;
+    }
   }
-  for (const i64 step : steps)
-    std::printf("%s %s/%s\n", options.dry_run ? "would remove" : "removed", folder.c_str(),
-                checkpoint_name(step).c_str());
-  std::printf("%zu %s, %zu left\n", steps.size(), options.dry_run ? "would go" : "removed",
-              checkpoint_steps(real_files(), folder).size());
+  std::printf("%zu %s, %zu left\n", gone, options.dry_run ? "would go" : "removed", left);
   return 0;
 }
 

@@ -1,30 +1,13 @@
 #include "app/trained.h"
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "train/run_folder.h"
 
 namespace cohort {
-
-namespace {
-
-// Where the checkpoints of a run may lie: in it, and in the second place that its config names.
-std::vector<std::string> checkpoint_folders(Files& files, const std::string& run) {
-  std::vector<std::string> folders = {run + "/checkpoints"};
-  const std::string config = run + "/config.yaml";
-  if (!files.exists(config)) return folders;
-  const std::string second = Experiment::load(config, {}).checkpoint.second;
-  if (!second.empty()) {
-    const std::string name = std::filesystem::canonical(run).filename().string();
-    folders.push_back(second + "/" + name + "/checkpoints");
-  }
-  return folders;
-}
-
-}  // namespace
 
 LoadedCheckpoint find_checkpoint(Files& files, const std::string& run, const std::string& which) {
   const std::vector<std::string> folders = checkpoint_folders(files, run);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/shard_set.h"
 #include "train/checkpoint.h"
+#include "train/run_folder.h"
 
 namespace cohort {
 namespace {
@@ -41,10 +42,9 @@ void verify_one(Report& report, const std::string& path) {
 
 Report verify_run(const std::string& path) {
   Report report{"run", {}, {}, Exit::done};
-  const std::string folder = path + "/checkpoints";
-  for (const i64 step : checkpoint_steps(real_files(), folder)) {
-    verify_one(report, folder + "/" + checkpoint_name(step));
-  }
+  for (const std::string& folder : checkpoint_folders(real_files(), path))
+    for (const i64 step : checkpoint_steps(real_files(), folder))
+      verify_one(report, folder + "/" + checkpoint_name(step));
   return report;
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace cohort {
 
@@ -38,19 +39,14 @@ std::vector<i64> steps_to_remove(const std::vector<CheckpointFacts>& present,
 
 std::vector<i64> prune(Files& files, const std::string& folder, const Retention& retention) {
   std::vector<CheckpointFacts> whole;
-  std::vector<i64> damaged;
   for (const i64 step : checkpoint_steps(files, folder)) {
     try {
       whole.push_back(checkpoint_facts(files, folder + "/" + checkpoint_name(step)));
-    } catch (const Error&) {
-      damaged.push_back(step);
+    } catch (const Error& e) {
+      log::debug("not looked at: {}", e.what());
     }
   }
-  std::vector<i64> remove = steps_to_remove(whole, retention);
-  for (const i64 step : damaged) {
-    if (!whole.empty() && step < whole.back().step) remove.push_back(step);
-  }
-  std::sort(remove.begin(), remove.end());
+  const std::vector<i64> remove = steps_to_remove(whole, retention);
   for (const i64 step : remove) remove_checkpoint(files, folder + "/" + checkpoint_name(step));
   return remove;
 }

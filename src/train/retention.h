@@ -16,7 +16,8 @@ struct Retention {
 // Steps that may go. Besides what `retention` names, the newest one with finite values stays.
 std::vector<i64> steps_to_remove(const std::vector<CheckpointFacts>& present,
                                  const Retention& retention);
-// Removes them, and damaged ones older than the newest that is whole; returns what was removed.
+// Removes them; returns what was removed. One that cannot be read stays: a storage that fails for a
+// while would cost checkpoints that are good.
 std::vector<i64> prune(Files& files, const std::string& folder, const Retention& retention);
 
 }  // namespace cohort

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "train/experiment.h"
 
 namespace cohort {
 namespace {
@@ -59,6 +62,7 @@ RunFolder RunFolder::open(Files& files, const std::string& runs, const std::stri
   files.make_folder(run.path_ + "/logs");
   files.make_folder(run.checkpoints());
   run.take_attempt();
+  run.take_id();
   files.sync_folder(run.path_);
   files.sync_folder(runs);
   return run;
@@ -75,6 +79,37 @@ void RunFolder::take_attempt() {
   while (!files_->make_folder_exclusive(fmt::format("{}/{}{}", path_, kAttempt, attempt_))) {
     ++attempt_;
   }
+}
+
+void RunFolder::take_id() {
+  const std::string path = path_ + "/id";
+  if (files_->exists(path)) return;
+  std::random_device random;
+  const u64 number = (u64{random()} << 32) ^ random();
+  const std::string name = path_.substr(path_.find_last_of('/') + 1);
+  write_atomically(*files_, path, fmt::format("{}-{}\n", name, to_hex(number)));
+}
+
+std::vector<std::string> RunFolder::checkpoint_folders(const std::string& second) const {
+  return cohort::checkpoint_folders(*files_, path_, second);
+}
+
+std::vector<std::string> checkpoint_folders(Files& files, const std::string& run,
+                                            const std::string& second) {
+  std::vector<std::string> folders = {run + "/checkpoints"};
+  const std::string id = run + "/id";
+  if (second.empty() || !files.exists(id)) return folders;
+  const std::string text = files.read(id);
+  if (text.size() < 2 || text.find_first_of("/\n") != text.size() - 1 || text[0] == '.')
+    fail(Exit::storage, "{}: expected the name of a folder of {}, got \"{}\"", id, second, text);
+  folders.push_back(fmt::format("{}/{}/checkpoints", second, text.substr(0, text.size() - 1)));
+  return folders;
+}
+
+std::vector<std::string> checkpoint_folders(Files& files, const std::string& run) {
+  const std::string config = run + "/config.yaml";
+  if (!files.exists(config)) return {run + "/checkpoints"};
+  return checkpoint_folders(files, run, Experiment::load(config, {}).checkpoint.second);
 }
 
 bool RunFolder::still_newest() const { return newest_attempt(*files_, path_) == attempt_; }

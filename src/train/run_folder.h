@@ -2,7 +2,8 @@
 // and checkpoints/. Rank 0 opens it and writes; the other ranks join with its path and attempt.
 //
 // An attempt takes the folder attempt-<n> exclusively. A writer asks still_newest() before it makes
-// a checkpoint exist, so two jobs on one folder cannot mix.
+// a checkpoint exist, so two jobs on one folder cannot mix. The file `id` holds the run's name and 16
+// random hex digits, which tell it from others of its name.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -35,6 +36,8 @@ class RunFolder {
   i64 attempt() const { return attempt_; }
   bool still_newest() const;
   std::string checkpoints() const { return path_ + "/checkpoints"; }
+  // Where its checkpoints may lie, in the order of preference: see the function below.
+  std::vector<std::string> checkpoint_folders(const std::string& second) const;
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string rollbacks() const { return path_ + "/rollbacks.jsonl"; }
   std::string ledger() const { return path_ + "/ledger.jsonl"; }
@@ -54,11 +57,19 @@ class RunFolder {
  private:
   RunFolder(Files& files, std::string path) : files_(&files), path_(std::move(path)) {}
   void take_attempt();
+  void take_id();
   nlohmann::json read_info() const;
   Files* files_;
   std::string path_;
   i64 attempt_ = 0;
 };
+
+// Where checkpoints of the run in this folder may lie: in it and, where `second` is not empty
+// (checkpoint.second), in <second>/<id>/checkpoints, which no other run has.
+std::vector<std::string> checkpoint_folders(Files& files, const std::string& run,
+                                            const std::string& second);
+// The same by the run's config.yaml, where there is one.
+std::vector<std::string> checkpoint_folders(Files& files, const std::string& run);
 
 // Makes the first of base, base-2, base-3, ... that is free; two jobs that start at once get two.
 std::string take_free_name(Files& files, const std::string& base);

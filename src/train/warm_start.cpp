@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "train/checkpoint.h"
+#include "train/run_folder.h"
 
 namespace cohort {
 namespace {
@@ -48,7 +49,7 @@ LoadedCheckpoint open_source(Files& files, const std::string& from) {
   if (!files.exists(from + "/checkpoints"))
     fail(Exit::usage, "init.from: {}: expected a run folder (with checkpoints/) or a checkpoint "
          "(step-<12 digits>), got neither", from);
-  std::optional<LoadedCheckpoint> newest = load_newest(files, from + "/checkpoints");
+  std::optional<LoadedCheckpoint> newest = load_newest(files, checkpoint_folders(files, from));
   if (!newest) fail(Exit::usage, "init.from: {}: the run has no checkpoint yet", from);
   return std::move(*newest);
 }

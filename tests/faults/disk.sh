@@ -38,4 +38,19 @@ expect 0 "$COHORT" checkpoint diff "$RUNS/whole/checkpoints/$last" \
   "$(find "$WORK/second" -type d -name "$last")"
 expect 0 "$COHORT" eval "$SMALL/full" --checkpoint last   # which is in the second place
 says "step $((10#${last#step-}))"
+expect 0 "$COHORT" checkpoint list "$SMALL/full"
+says "whole, in $WORK/second/$(cat "$SMALL/full/id")/checkpoints"
+expect 0 "$COHORT" checkpoint verify "$SMALL/full"
+says "0 problems"
+checked=$(sed -n 's/.*: \([0-9]*\) checked.*/\1/p' "$LOG")
+[ "$checked" -gt "$(ls -d "$SMALL/full/checkpoints"/step-* | wc -l)" ] ||
+  die "the second place is not verified"
+
+# Another run of this name does not go on from what lies there.
+rm -rf "$SMALL/full"
+expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options full) runs="$SMALL" train.max_steps=100 \
+  checkpoint.second="$WORK/second" checkpoint.keep_last=1
+[ "$(losses full "$SMALL")" = "$(losses whole | head -n "$(losses full "$SMALL" | wc -l)")" ] ||
+  die "a fresh run is not the run from the beginning"
+[ "$(losses full "$SMALL" | wc -l)" -ge 1 ] || die "no losses of the fresh run"
 echo "disk passed"

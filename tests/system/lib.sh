@@ -72,8 +72,10 @@ same() { cmp -- "$1" "$2" >"$LOG" 2>&1 || die "$1 and $2 differ"; }
 # last_step RUN: of its newest checkpoint, 12 digits.
 last_step() { ls -d "$RUNS/$1"/checkpoints/step-???????????? | tail -n 1 | sed 's/.*-//'; }
 
-# losses RUN: "step loss" of every training line.
-losses() { sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/p' "$RUNS/$1/metrics.jsonl"; }
+# losses RUN [RUNS]: "step loss" of every training line.
+losses() {
+  sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/p' "${2:-$RUNS}/$1/metrics.jsonl"
+}
 
 # same_tensors CHECKPOINT OTHER: files of tensors, of the same number of ranks.
 same_tensors() {

@@ -40,6 +40,27 @@ TEST(RunFolder, OnlyTheNewestAttemptMayWrite) {
   EXPECT_EQ(second.log_path(7), "runs/a/logs/rank-0007.log");
 }
 
+TEST(RunFolder, TheSecondPlaceOfARunIsItsOwn) {
+  MemoryFiles files;
+  const RunFolder one = RunFolder::open(files, "runs", "a", RunMode::fresh);
+  const RunFolder other = RunFolder::open(files, "others", "a", RunMode::fresh);
+  const auto folders = one.checkpoint_folders("second");
+  ASSERT_EQ(folders.size(), 2u);
+  EXPECT_EQ(folders[0], "runs/a/checkpoints");
+  EXPECT_THAT(folders[1], ::testing::MatchesRegex("second/a-[0-9a-f]+/checkpoints"));
+  EXPECT_NE(other.checkpoint_folders("second")[1], folders[1]);
+  const RunFolder resumed = RunFolder::open(files, "runs", "a", RunMode::resume);
+  EXPECT_EQ(resumed.checkpoint_folders("second"), folders);
+  EXPECT_EQ(resumed.checkpoint_folders("").size(), 1u);
+  files.remove("runs/a");
+  const RunFolder again = RunFolder::open(files, "runs", "a", RunMode::fresh);
+  EXPECT_NE(again.checkpoint_folders("second")[1], folders[1]);
+  for (const char* text : {"", "\n", "../b\n", "..\n", "a", "a\nb\n"}) {
+    write_atomically(files, "runs/a/id", text);
+    EXPECT_THROW(again.checkpoint_folders("second"), Error) << text;
+  }
+}
+
 TEST(RunFolder, RunJsonKeepsEveryAttempt) {
   MemoryFiles files;
   RunFacts facts;
