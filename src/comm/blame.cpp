@@ -51,18 +51,25 @@ std::string with_device(const RankView& rank) {
 
 // A GPU works beside its host: the longer of the two holds the others up.
 double busy_seconds(const RankWindow& rank) {
-  return std::max(rank.compute + rank.reading, rank.device_work);
+  return std::max(rank.compute + rank.reading + rank.records, rank.device_work);
 }
 
 // "81 % of it in reading train-012.h5"
 std::string spent(const RankWindow& rank) {
   const double most = busy_seconds(rank);
   if (rank.device_work >= most) return "computing on its GPU";
-  const bool reads = rank.reading > rank.compute;
-  std::string what = reads ? "reading" : "computing";
-  if (reads && !rank.file.empty()) what += " " + rank.file;
-  const double share = std::max(rank.reading, rank.compute) / most;
-  return fmt::format("{:.0f} % of it in {}", 100 * share, what);
+  const double longest = std::max({rank.reading, rank.compute, rank.records});
+  std::string what = "computing";
+  if (rank.reading == longest) what = rank.file.empty() ? "reading" : "reading " + rank.file;
+  if (rank.records == longest) what = "writing metrics";
+  return fmt::format("{:.0f} % of it in {}", 100 * longest / most, what);
+}
+
+// Of a rank that does not wait for others.
+Exit cause_of(const Beat& beat) {
+  const bool reads = beat.open_read > beat.idle / 2;
+  const bool writes = beat.phase == Phase::records || beat.phase == Phase::checkpoint;
+  return reads || writes ? Exit::storage : Exit::lost;
 }
 
 }  // namespace
@@ -71,8 +78,8 @@ double time_allowed(Phase phase, double step_timeout) {
   return is_long(phase) ? kLongPhase * step_timeout : step_timeout;
 }
 
-std::optional<std::string> find_late(const std::vector<RankView>& ranks, double step_timeout,
-                                     double silence) {
+std::optional<Late> find_late(const std::vector<RankView>& ranks, double step_timeout,
+                              double silence) {
   if (step_timeout <= 0) return {};
   double latest = 0;
   for (const RankView& rank : ranks) {
@@ -102,7 +109,7 @@ std::optional<std::string> find_late(const std::vector<RankView>& ranks, double 
     text += " is";
   text += " at " + describe(late.beat);
   if (why != 0 && waiting > 0) text += fmt::format("; {} of {} ranks wait for others", waiting, all);
-  return text;
+  return Late{text, why == 1 || why == 2 ? cause_of(late.beat) : Exit::lost};
 }
 
 std::optional<Blame> find_slow(const std::vector<RankWindow>& ranks) {
@@ -116,7 +123,7 @@ std::optional<Blame> find_slow(const std::vector<RankWindow>& ranks) {
   others.erase(others.begin() + static_cast<std::ptrdiff_t>(worst));
   const double usual = median(others);
   const RankWindow& slow = ranks[worst];
-  const double host = slow.compute + slow.reading + slow.device_wait;
+  const double host = slow.compute + slow.reading + slow.records + slow.device_wait;
   const double window = std::max(most, host) + slow.waited;
   if (most < kRatio * usual || most - usual < kMaterial * window) return {};
   const std::string ratio =
@@ -128,7 +135,7 @@ std::optional<Blame> find_slow(const std::vector<RankWindow>& ranks) {
 double exposed_share(const std::vector<RankWindow>& ranks) {
   double least = 1;
   for (const RankWindow& rank : ranks) {
-    const double total = rank.compute + rank.reading + rank.waited;
+    const double total = rank.compute + rank.reading + rank.records + rank.waited;
     if (total > 0) least = std::min(least, rank.waited / total);
   }
   return ranks.empty() ? 0 : least;

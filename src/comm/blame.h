@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "comm/status.h"
 
 namespace cohort {
@@ -20,11 +21,15 @@ constexpr double kLongPhase = 10;
 // Seconds without a progress after which a rank is late, in the phase that it is in.
 double time_allowed(Phase phase, double step_timeout);
 
-// Nothing while all is well; else the rank that the others wait for and what it was doing:
+// The rank that the others wait for and what it was doing:
 // "step 42 was not done in 600 s: rank 2 (host b, pid 17, cpu) is at step 42, reading ...".
-// A rank is silent when its last beat is older than `silence` seconds.
-std::optional<std::string> find_late(const std::vector<RankView>& ranks, double step_timeout,
-                                     double silence);
+struct Late {
+  std::string text;
+  Exit cause = Exit::lost;  // Exit::storage: it reads, or writes checkpoints or records
+};
+// Nothing while all is well. A rank is silent when its last beat is older than `silence` seconds.
+std::optional<Late> find_late(const std::vector<RankView>& ranks, double step_timeout,
+                              double silence);
 
 // Seconds of a window: what a rank worked and waited, and the file that it read most.
 struct RankWindow {
@@ -33,6 +38,7 @@ struct RankWindow {
   std::string file;
   double device_wait = 0;   // the host waited for its device
   double device_work = 0;   // a GPU worked, beside its host
+  double records = 0;       // it wrote metrics
 };
 
 // The rank that the others waited for: at least 1.5 times as long at work as the median of the

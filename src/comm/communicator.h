@@ -40,7 +40,9 @@ void run_as_threads(int ranks, const std::function<void(Communicator&)>& body);
 
 // How ranks watch each other: comm/watchdog.h. Seconds.
 struct WatchConfig {
-  double step_timeout = 0;      // a step not done in this time ends the job; 0: never
+  // A step not done in this time ends the job, ten times that for starts and other long phases
+  // (comm/blame.h); 0: never.
+  double step_timeout = 600;
   double blame_every = 0;       // window over which a slow rank or link is looked for; 0: never
   double beat_every = 1;
   // Instead of a message and Exit::lost (`told`: by rank 0), and of a warning: for tests.
@@ -62,7 +64,7 @@ class World {
   virtual int give_up(int exit_code, const std::string& message) = 0;
   // What this rank does, for the others to know.
   Status& status() { return status_; }
-  // From here on steps are expected; the same on every rank.
+  // Ranks are watched from the beginning; from here on like this, the same on every rank.
   virtual void watch(const WatchConfig&) {}
  private:
   Status status_;

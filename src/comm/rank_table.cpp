@@ -37,7 +37,7 @@ bool RankTable::silent(std::size_t rank, double silence, double now) const {
   return !rows_[rank].gone && now - rows_[rank].at > silence;
 }
 
-std::optional<std::string> RankTable::late(double step_timeout, double silence, double now) const {
+std::optional<Late> RankTable::late(double step_timeout, double silence, double now) const {
   std::vector<RankView> views;
   for (std::size_t r = 0; r < rows_.size(); ++r)
     views.push_back({name(r), rows_[r].beat, std::max(0.0, now - rows_[r].at), rows_[r].gone});
@@ -62,7 +62,8 @@ std::vector<RankWindow> RankTable::end_window() {
     whole = whole && !row.gone && b.step > a.step;
     windows.push_back({fmt::format("rank {} (host {})", r, row.host), b.compute - a.compute,
                        b.reading - a.reading, b.waited - a.waited, row.file,
-                       b.device_wait - a.device_wait, b.device_work - a.device_work});
+                       b.device_wait - a.device_wait, b.device_work - a.device_work,
+                       b.records - a.records});
     row.before = row.beat;
     row.file_seconds = 0;
   }
@@ -73,13 +74,13 @@ std::vector<RankWindow> RankTable::end_window() {
 std::string encode(const Beat& b) {
   const nlohmann::json j{b.step, static_cast<int>(b.phase), b.waiting, b.bucket, b.idle, b.compute,
                          b.reading, b.waited, b.file, b.open_read, b.file_seconds, b.device,
-                         b.device_wait, b.device_work};
+                         b.device_wait, b.device_work, b.records};
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::optional<Beat> decode(const std::string& bytes) {
   const auto j = nlohmann::json::parse(bytes, nullptr, false);
-  if (!j.is_array() || j.size() != 14) return {};
+  if (!j.is_array() || j.size() != 15) return {};
   try {
     Beat b;
     b.step = j[0].get<i64>();
@@ -96,6 +97,7 @@ std::optional<Beat> decode(const std::string& bytes) {
     b.device = j[11].get<std::string>();
     b.device_wait = j[12].get<double>();
     b.device_work = j[13].get<double>();
+    b.records = j[14].get<double>();
     return b;
   } catch (const nlohmann::json::exception&) {
     return {};

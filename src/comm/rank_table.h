@@ -19,7 +19,7 @@ class RankTable {
   std::string name(std::size_t rank) const;
   const Beat& last(std::size_t rank) const { return rows_[rank].beat; }
   bool silent(std::size_t rank, double silence, double now) const;
-  std::optional<std::string> late(double step_timeout, double silence, double now) const;
+  std::optional<Late> late(double step_timeout, double silence, double now) const;
   // Every rank and where it is, a line each, at most 64.
   std::string text() const;
   // What has passed since the window before; empty where a rank has left or no step was done.

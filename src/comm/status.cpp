@@ -43,6 +43,7 @@ void Status::account() const {
   if (now_.waiting) now_.waited += passed;
   else if (now_.phase == Phase::rows) now_.reading += passed;
   else if (now_.phase == Phase::compute) now_.compute += passed;
+  else if (now_.phase == Phase::records) now_.records += passed;
   else if (now_.phase == Phase::device) now_.device_wait += passed;
 }
 
@@ -66,6 +67,12 @@ void Status::done(i64 step) {
   account();
   progress();
   now_.step = step;
+}
+
+void Status::goes_on() {
+  const std::lock_guard lock(mutex_);
+  account();
+  progress();
 }
 
 void Status::device_worked(double seconds) {

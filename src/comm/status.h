@@ -10,9 +10,9 @@
 
 namespace cohort {
 
-// What the main thread is in. Only `rows` and `compute` are work whose seconds tell a slow rank:
-// `device` also holds what a GPU waits for others, which tells its own work itself; the rest is
-// uneven by design.
+// What the main thread is in. `rows`, `compute` and `records` are work whose seconds tell a slow
+// rank: `device` also holds what a GPU waits for others, which tells its own work itself; the rest
+// is uneven by design.
 enum class Phase : u8 { start, rows, compute, device, records, evaluation, checkpoint, end };
 
 // One look at a rank. Seconds of work and waiting are sums since the start.
@@ -21,8 +21,9 @@ struct Beat {
   Phase phase = Phase::start;
   bool waiting = false;     // for other ranks
   i64 bucket = 0;           // collectives given away in this step
-  double idle = 0;          // seconds since a step was done or a long phase began or ended
+  double idle = 0;          // seconds since a step was done, or a long phase began, went on or ended
   double compute = 0, reading = 0, waited = 0;
+  double records = 0;       // writing metrics
   double device_wait = 0;   // of the main thread, for its device
   double device_work = 0;   // of a GPU alone, beside the main thread: Status::device_worked
   std::string file;         // read now, or most of the time since the last look; may be empty
@@ -43,6 +44,7 @@ class Status {
   // Of the main thread.
   void enter(Phase phase);
   void done(i64 step);
+  void goes_on();           // a part of a long phase is done
   void device_worked(double seconds);   // a GPU's own work in the step that is done
   void bucket_given();
   void wait_begins();       // for other ranks; not nested
@@ -69,6 +71,20 @@ class Status {
   i64 reads_ = 0;
   std::vector<Read> open_;
   std::vector<std::pair<std::string, double>> files_;   // seconds since the last look
+};
+
+// A read of a file by the thread that has this object.
+class Reading {
+ public:
+  Reading(Status& status, const std::string& file)
+      : status_(status), number_(status.read_begins(file)) {}
+  ~Reading() { status_.read_ends(number_); }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  Status& status_;
+  i64 number_;
 };
 
 }  // namespace cohort

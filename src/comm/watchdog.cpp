@@ -39,14 +39,14 @@ void tell(log::Level level, const std::string& text) {
 }
 
 // Where the log's storage hangs, too, the process ends all the same.
-void end_process(const std::string& text, bool told) {
-  std::thread([] {
+void end_process(const std::string& text, bool told, Exit code) {
+  std::thread([code] {
     ::sleep(kAbortSeconds);
-    ::_exit(static_cast<int>(Exit::lost));
+    ::_exit(static_cast<int>(code));
   }).detach();
   told ? log::info("{}", text) : log::error("{}", text);   // told: by the rank that found it
   log::flush();
-  ::_exit(static_cast<int>(Exit::lost));
+  ::_exit(static_cast<int>(code));
 }
 
 }  // namespace
@@ -83,13 +83,13 @@ struct Watchdog::State {
     channel.wake();
     thread.join();
   }
-  void end(const std::string& text, bool told) {
+  void end(const std::string& text, bool told, Exit code) {
     ended = true;
     if (channel.rank() == 0) {
-      channel.send_all(kEnd, text);
+      channel.send_all(kEnd, static_cast<char>(code) + text);
       channel.flush(1, true);
     }
-    now_config.end ? now_config.end(text, told) : end_process(text, told);
+    now_config.end ? now_config.end(text, told) : end_process(text, told, code);
   }
 
   void hear(std::size_t from, char kind, const std::string& payload) {
@@ -101,8 +101,8 @@ struct Watchdog::State {
       channel.flush(1, false);
       ::sleep(kAbortSeconds);
       ::_exit(payload[0]);
-    } else if (kind == kEnd) {
-      end(payload, true);
+    } else if (kind == kEnd && !payload.empty()) {
+      end(payload.substr(1), true, static_cast<Exit>(payload[0]));
     } else if (kind == kBeat) {
       if (const auto beat = decode(payload)) table->heard(from, *beat, seconds_now());
     } else if (kind == kEcho) {
@@ -113,7 +113,7 @@ struct Watchdog::State {
   }
   void lost(std::size_t peer) {
     end(fmt::format("{} is gone: its process ended or its host is unreachable; it was at {}{}",
-                    table->name(peer), describe(table->last(peer)), kResume), false);
+                    table->name(peer), describe(table->last(peer)), kResume), false, Exit::lost);
   }
 
   // Echoes go one after another, so that they do not slow down each other.
@@ -182,7 +182,7 @@ struct Watchdog::State {
     const auto late = table->late(timeout, silence, now);
     if (!late) return;
     if (channel.rank() == 0) tell(log::Level::info, "where the ranks are:" + table->text());
-    end(*late + kResume, false);
+    end(late->text + kResume, false, late->cause);
   }
 
   void tick(double now) {

@@ -19,7 +19,7 @@ class Watchdog {
   Watchdog(Communicator& world, Status& status);
   // Says goodbye: leaving later than this is no loss.
   ~Watchdog();
-  // From here on steps are expected; the same on every rank.
+  // Until then WatchConfig's defaults hold; the same on every rank.
   void watch(const WatchConfig& config);
   // This rank is about to end the job with MPI_Abort: no rank is to call that a loss. Ranks that it
   // does not reach within seconds end by themselves, with the same code.

@@ -155,14 +155,18 @@ void copy_file(const std::string& from, const std::string& to, const json& entry
   }
 }
 
-void copy_set(const std::string& from, const std::string& to, const json& manifest) {
+void copy_set(const std::string& from, const std::string& to, const json& manifest,
+              Status* status) {
   const std::string part = to + ".part";
   real_files().remove(part);
   real_files().make_folder(part);
   try {
     for (const json& entry : manifest.at("files")) {
       const std::string name = entry.at("name").get<std::string>();
+      std::optional<Reading> reading;
+      if (status) reading.emplace(*status, from + "/" + name);
       copy_file(from + "/" + name, part + "/" + name, entry);
+      if (status) status->goes_on();
     }
     const std::string text = real_files().read(from + "/manifest.json");
     auto out = real_files().create(part + "/manifest.json");
@@ -199,7 +203,7 @@ void touch(int fd, const std::string& path) {
   if (::futimens(fd, nullptr) != 0) fail(Exit::storage, "{}.lock: futimens: {}", path, os_error());
 }
 
-Staged stage(const std::string& path, const std::string& folder, i64 most) {
+Staged stage(const std::string& path, const std::string& folder, i64 most, Status* status) {
   const json manifest = open_folder(real_files(), path, false, static_cast<int>(Exit::data));
   real_files().make_folder(folder);
   const std::string print = manifest.at("manifest_checksum").get<std::string>();
@@ -218,7 +222,7 @@ Staged stage(const std::string& path, const std::string& folder, i64 most) {
   }
   if (staged.copied) {
     make_room(staged.path, bytes_of(manifest), most);
-    copy_set(path, staged.path, manifest);
+    copy_set(path, staged.path, manifest, status);
   }
   lock(fd, LOCK_SH, staged.path);
   // Between the two locks another may have removed it.
@@ -232,9 +236,10 @@ Staged stage(const std::string& path, const std::string& folder, i64 most) {
 
 StageLock::~StageLock() { static_cast<void>(::close(fd_)); }
 
-Staged stage_shards(const std::string& path, const std::string& folder, i64 most_bytes) {
+Staged stage_shards(const std::string& path, const std::string& folder, i64 most_bytes,
+                    Status* status) {
   try {
-    return stage(path, folder, most_bytes);
+    return stage(path, folder, most_bytes, status);
   } catch (const Error& e) {
     if (e.exit_code() == Exit::data) throw;
     log::warn("data.stage_dir: {}: {}: shards are read in place from {}", folder, e.what(), path);
@@ -248,7 +253,7 @@ Staged stage_on_hosts(World& world, const std::string& path, const std::string& 
   Staged staged{path, nullptr, false};
   if (world.local_rank() == 0) {
     try {
-      staged = stage_shards(path, folder, most_bytes);
+      staged = stage_shards(path, folder, most_bytes, &world.status());
     } catch (const Error& e) {
       mine["error"] = e.what();
     }

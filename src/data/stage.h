@@ -32,7 +32,9 @@ struct Staged {
 // that nobody uses go, least recently used first; files of others are never touched. Where it does not
 // fit or the disk fails: a warning, and the original. Error(Exit::data) where the original is damaged.
 // Safe between processes; not collective: one rank of a host calls it first.
-Staged stage_shards(const std::string& path, const std::string& folder, i64 most_bytes);
+// `status`: of this rank, which is told each file.
+Staged stage_shards(const std::string& path, const std::string& folder, i64 most_bytes,
+                    Status* status = nullptr);
 
 // The same for all ranks: the first of each host copies, the others wait and use what it has. A
 // damaged original is an error on every rank. Collective.

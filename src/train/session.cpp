@@ -44,6 +44,13 @@ std::unique_ptr<Device> make_cuda_device(Session& session) {
 
 }  // namespace
 
+WatchConfig watch_config(const TrainConfig& config) {
+  WatchConfig watch;
+  watch.step_timeout = static_cast<double>(config.step_timeout_s);
+  watch.blame_every = static_cast<double>(config.blame_every_s);
+  return watch;
+}
+
 std::unique_ptr<Device> make_session_cpu(World& world, const DeviceConfig& config) {
   CpuOptions options;
   const int share = fair_threads(world.communicator());
@@ -78,6 +85,11 @@ void check_watched(const Session& session) {
        watched, join(names, ", "));
 }
 
+std::shared_ptr<ShardSet> open_shards(World& world, const std::string& folder) {
+  const Reading reading(world.status(), folder);
+  return ShardSet::open(folder);
+}
+
 }  // namespace
 
 Session open_session(World& world, Experiment experiment) {
@@ -86,6 +98,7 @@ Session open_session(World& world, Experiment experiment) {
   s.experiment = std::move(experiment);
   // First of all: another config would lead to other collectives.
   agree(world.communicator(), {{"build", build_id()}, {"config", s.experiment.text()}});
+  world.watch(watch_config(s.experiment.train));
   const std::string& folder = s.experiment.data.shards;
   if (!real_files().exists(folder + "/manifest.json"))
     fail(Exit::data, "{}: no shard set there (data.shards): make it with `cohort shard RECIPE.yaml`, "
@@ -94,7 +107,7 @@ Session open_session(World& world, Experiment experiment) {
     s.staged = stage_on_hosts(world, folder, data.stage_dir, data.stage_gib << 30);
     if (s.staged.copied) log::info("data.stage_dir: copied to {}", s.staged.path);
   }
-  s.shards = ShardSet::open(s.staged.path.empty() ? folder : s.staged.path);
+  s.shards = open_shards(world, s.staged.path.empty() ? folder : s.staged.path);
   s.graph = std::make_unique<Graph>(
       fuse(build_graph(s.experiment.model, s.shards->fields(), s.shards->vocabularies())));
   freeze_parameters(*s.graph, s.experiment.init);
@@ -161,6 +174,7 @@ std::string placement(const Session& session, const Plan::Memory& planned) {
     text += fmt::format(", GPU {} {} ({}), {}, {} free", session.gpu, gpu.name, gpu.pci,
                         module.versions(), human_bytes(module.free_memory(*session.device)));
   }
+  if (session.gpu < 0) text += ", " + session.device->describe();
   text += fmt::format(", plan {}", human_bytes(planned.params + planned.grads + planned.slots +
                                                planned.activations + planned.staging));
   if (planned.snapshot > 0)

@@ -15,6 +15,9 @@
 
 namespace cohort {
 
+// How the ranks of this experiment are watched.
+WatchConfig watch_config(const TrainConfig& config);
+
 struct Session {
   Experiment experiment;
   Staged staged;                     // where the shards lie, if data.stage_dir is set

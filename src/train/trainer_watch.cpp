@@ -42,12 +42,8 @@ void Trainer::open_watch() {
 
 // From here on steps are expected.
 void Trainer::begin_watch() {
-  WatchConfig config;
-  config.step_timeout = static_cast<double>(session.experiment.train.step_timeout_s);
-  config.blame_every = static_cast<double>(session.experiment.train.blame_every_s);
   first_step = step + 1;
   status.done(step);
-  session.world->watch(config);
 }
 
 void Trainer::enter(Phase phase) {

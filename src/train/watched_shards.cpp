@@ -32,18 +32,6 @@ class WatchedShards final : public ShardSet {
   std::vector<std::string> verify() const override { return shards_->verify(); }
 
  private:
-  class Reading {
-   public:
-    Reading(Status& status, const std::string& file)
-        : status_(status), number_(status.read_begins(file)) {}
-    ~Reading() { status_.read_ends(number_); }
-    Reading(const Reading&) = delete;
-    Reading& operator=(const Reading&) = delete;
-
-   private:
-    Status& status_;
-    i64 number_;
-  };
   const std::string& file_of(const Block& block) const {
     return shards_->shards().at(static_cast<std::size_t>(block.shard)).file;
   }

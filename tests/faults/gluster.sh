@@ -188,7 +188,7 @@ whole_so_far errors
 start mpirun.sh hung train.step_timeout_s=10
 wait_for_step hung 20
 on h1 "kill -STOP \$(cat $VOLUME/h1.pid)"
-ends 5 "hung: the mount of rank 0"
+ends 4 "hung: the mount of rank 0"
 error_lines 1 'rank 0 \(host h1, '
 on h1 "kill -CONT \$(cat $VOLUME/h1.pid)"
 [ -z "$(ranks)" ] || die "ranks are left"

@@ -45,6 +45,15 @@ for rank in 0 2; do
     "$LOG" || die "the stopped rank $rank is not named"
 done
 
+# Storage that does not answer while a job starts.
+cp -r "$SET/behavior" stuck
+rm stuck/manifest.json
+mkfifo stuck/manifest.json
+expect 4 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIGS/behavior-rnn.yaml" $(options start) \
+  data.shards="$PWD/stuck" train.step_timeout_s=1
+error_lines 1 'rank 0 \(host .*\) is at step 1, starting, reading .*/stuck for'
+[ -z "$(ranks)" ] || die "ranks outlive their job"
+
 # The run goes on, and what was rehearsed does not happen again.
 expect 0 "$MPIEXEC" -n 3 "$COHORT" train "$CONFIGS/behavior-rnn.yaml" $(options hang1) --resume \
   train.epochs=1 --chaos "hang-rank=1@step=300"

@@ -41,9 +41,10 @@ TEST(Late, TheSilentRankIsNamed) {
   ranks[1].beat.waiting = false;   // busy, too, but it speaks
   const auto late = find_late(ranks, 60, 10);
   ASSERT_TRUE(late);
-  EXPECT_THAT(*late, AllOf(HasSubstr("step 42 was not done in 1 m 01 s"),
+  EXPECT_THAT(late->text, AllOf(HasSubstr("step 42 was not done in 1 m 01 s"),
                            HasSubstr("rank 2 (host h2, pid 7, cpu) has said nothing for"),
                            HasSubstr("stopped or its host hangs"), HasSubstr("2 of 4 ranks wait")));
+  EXPECT_EQ(late->cause, Exit::lost);
 }
 
 TEST(Late, TheRankThatDoesNotWaitIsNamedWithItsFile) {
@@ -54,16 +55,19 @@ TEST(Late, TheRankThatDoesNotWaitIsNamedWithItsFile) {
   ranks[3].beat.open_read = 62;
   const auto late = find_late(ranks, 60, 10);
   ASSERT_TRUE(late);
-  EXPECT_THAT(*late, AllOf(HasSubstr("rank 3 (host h3"), HasSubstr("reading train-012.h5 for"),
+  EXPECT_THAT(late->text, AllOf(HasSubstr("rank 3 (host h3"), HasSubstr("reading train-012.h5 for"),
                            HasSubstr("3 of 4 ranks wait")));
+  EXPECT_EQ(late->cause, Exit::storage);
+  ranks[3].beat.open_read = 3;   // one of many reads
+  EXPECT_EQ(find_late(ranks, 60, 10)->cause, Exit::lost);
 }
 
 TEST(Late, AmongBusyRanksTheOneBehindIsNamed) {
   auto ranks = waiting_ranks(61);
   for (RankView& r : ranks) r.beat.waiting = false;
   ranks[1].beat.step = 40;
-  EXPECT_THAT(*find_late(ranks, 60, 10), HasSubstr("step 41 was not done"));
-  EXPECT_THAT(*find_late(ranks, 60, 10), HasSubstr("rank 1 "));
+  EXPECT_THAT(find_late(ranks, 60, 10)->text, HasSubstr("step 41 was not done"));
+  EXPECT_THAT(find_late(ranks, 60, 10)->text, HasSubstr("rank 1 "));
 }
 
 TEST(Late, ARankThatWaitsForItsDeviceComesAfterOneThatComputes) {
@@ -73,11 +77,11 @@ TEST(Late, ARankThatWaitsForItsDeviceComesAfterOneThatComputes) {
     r.beat.phase = Phase::device;
   }
   ranks[2].beat.phase = Phase::rows;
-  EXPECT_THAT(*find_late(ranks, 60, 10), HasSubstr("rank 2 "));
+  EXPECT_THAT(find_late(ranks, 60, 10)->text, HasSubstr("rank 2 "));
 }
 
 TEST(Late, AllWaiting) {
-  EXPECT_THAT(*find_late(waiting_ranks(61), 60, 10), HasSubstr("all ranks wait for each other"));
+  EXPECT_THAT(find_late(waiting_ranks(61), 60, 10)->text, HasSubstr("all ranks wait for each other"));
 }
 
 TEST(Late, ACheckpointMayTakeLongerButNotForEver) {
@@ -86,7 +90,10 @@ TEST(Late, ACheckpointMayTakeLongerButNotForEver) {
   ranks[0].beat.waiting = false;
   EXPECT_FALSE(find_late(ranks, 60, 10));
   for (RankView& r : ranks) r.beat.idle = 601;
-  EXPECT_THAT(*find_late(ranks, 60, 10), AllOf(HasSubstr("rank 0 "), HasSubstr("checkpoint")));
+  EXPECT_THAT(find_late(ranks, 60, 10)->text, AllOf(HasSubstr("rank 0 "), HasSubstr("checkpoint")));
+  EXPECT_EQ(find_late(ranks, 60, 10)->cause, Exit::storage);
+  for (RankView& r : ranks) r.beat.waiting = true;   // on their way to it
+  EXPECT_EQ(find_late(ranks, 60, 10)->cause, Exit::lost);
 }
 
 TEST(Late, OthersWaitForARankThatStillStarts) {
@@ -95,13 +102,26 @@ TEST(Late, OthersWaitForARankThatStillStarts) {
   ranks[1].beat.waiting = false;
   EXPECT_FALSE(find_late(ranks, 60, 10));
   ranks[1].age = 11;   // it has stopped to speak
-  EXPECT_THAT(*find_late(ranks, 60, 10), HasSubstr("rank 1 "));
+  EXPECT_THAT(find_late(ranks, 60, 10)->text, HasSubstr("rank 1 "));
 }
 
 TEST(Late, ARankThatLeftIsNotMissed) {
   auto ranks = waiting_ranks(61);
   for (RankView& r : ranks) r.gone = true;
   EXPECT_FALSE(find_late(ranks, 60, 10));
+}
+
+TEST(Slow, ARankThatWritesMetricsOnSlowStorage) {
+  std::vector<RankWindow> ranks;
+  for (int r = 0; r < 3; ++r) {
+    ranks.push_back({"rank " + std::to_string(r) + " (host b)", 10, 0, r == 0 ? 0.0 : 15.0, ""});
+    ranks.back().records = r == 0 ? 15 : 0;
+  }
+  const auto slow = find_slow(ranks);
+  ASSERT_TRUE(slow);
+  EXPECT_EQ(slow->rank, 0u);
+  EXPECT_THAT(slow->text, HasSubstr("2.5x slower than the median of the other ranks, 60 % of it in "
+                                    "writing metrics"));
 }
 
 RankWindow window(int rank, double compute, double reading, double waited) {
@@ -232,7 +252,7 @@ TEST(RankTable, ASilentRankIsLate) {
   EXPECT_FALSE(table.late(61, 10, 61.5));
   const auto late = table.late(60, 10, 61.5);
   ASSERT_TRUE(late);
-  EXPECT_THAT(*late, HasSubstr("rank 1 (host b, pid 2) has said nothing"));
+  EXPECT_THAT(late->text, HasSubstr("rank 1 (host b, pid 2) has said nothing"));
   EXPECT_TRUE(table.silent(1, 10, 61.5));
   EXPECT_FALSE(table.silent(0, 10, 61.5));
   EXPECT_THAT(table.text(), HasSubstr("\n  rank 0 (host a, pid 1): step 11, computing"));
@@ -249,6 +269,7 @@ TEST(Beats, GoThroughBytes) {
   b.device = "cuda";
   b.device_wait = 11;
   b.device_work = 12;
+  b.records = 13;
   const auto back = decode(encode(b));
   ASSERT_TRUE(back);
   EXPECT_EQ(describe(*back).substr(0, 40), describe(b).substr(0, 40));
@@ -265,7 +286,8 @@ TEST(Beats, GoThroughBytes) {
   EXPECT_EQ(back->device, "cuda");
   EXPECT_DOUBLE_EQ(back->device_wait, 11);
   EXPECT_DOUBLE_EQ(back->device_work, 12);
-  for (const char* bad : {"", "{}", "[1]", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14]", "nonsense"})
+  EXPECT_DOUBLE_EQ(back->records, 13);
+  for (const char* bad : {"", "{}", "[1]", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]", "nonsense"})
     EXPECT_FALSE(decode(bad)) << bad;
 }
 
