@@ -23,7 +23,11 @@ void append_ledger(Files& files, const std::string& path, const std::vector<Ledg
   const auto first = std::min_element(
       lines.begin(), lines.end(),
       [](const LedgerLine& a, const LedgerLine& b) { return a.epoch < b.epoch; });
-  keep_lines(files, path, "epoch", first->epoch - 1);
+  if (files.exists(path)) {
+    const std::string before = files.read(path);
+    const std::string kept = kept_lines(before, "epoch", first->epoch - 1);
+    if (kept != before) write_atomically(files, path, kept);
+  }
   std::string text;
   for (const LedgerLine& line : lines) text += to_line(line) + "\n";
   const auto file = files.append(path);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace cohort {
@@ -78,9 +79,20 @@ std::string to_line(const EvalLine& line) {
 MetricsLog::MetricsLog(Files& files, const std::string& path, i64 last_step,
                        std::function<bool()> ours)
     : files_(files), path_(path), ours_(std::move(ours)), late_([this] { write_owed(); }) {
-  keep_lines(files, path, "step", last_step);
+  if (files.exists(path)) begin_anew(last_step);
   file_ = files.append(path);
   bytes_ = files.size(path);
+}
+
+// Where the storage is full, the file stays if no line has to go.
+void MetricsLog::begin_anew(i64 last_step) {
+  const std::string before = files_.read(path_);
+  const std::string kept = kept_lines(before, "step", last_step);
+  try {
+    write_atomically(files_, path_, kept);
+  } catch (const Error&) {
+    if (kept != before) throw;
+  }
 }
 
 void MetricsLog::add(const TrainLine& line) { write(to_line(line)); }
@@ -119,16 +131,14 @@ void MetricsLog::open_again() {
   bytes_ = static_cast<i64>(text.size());
 }
 
-void keep_lines(Files& files, const std::string& path, const std::string& key, i64 last) {
-  if (!files.exists(path)) return;
-  const std::string before = files.read(path);
-  std::string after;
-  for (const std::string& line : split(before, '\n')) {
+std::string kept_lines(const std::string& text, const std::string& key, i64 last) {
+  std::string kept;
+  for (const std::string& line : split(text, '\n')) {
     const auto object = nlohmann::json::parse(line, nullptr, false);
     if (!object.is_object() || !object.contains(key) || !object[key].is_number_integer()) continue;
-    if (object[key].get<i64>() <= last) after += line + "\n";
+    if (object[key].get<i64>() <= last) kept += line + "\n";
   }
-  if (after != before) write_atomically(files, path, after);
+  return kept;
 }
 
 }  // namespace cohort

@@ -32,8 +32,9 @@ std::string to_line(const EvalLine& line);
 class MetricsLog {
  public:
   // Appends. What an earlier attempt left behind `last_step` (its steps are done again) and a line
-  // cut short by a crash are removed first; -1 keeps nothing. Lines that cannot be written are kept
-  // and written later, unless the file is `ours` no more, which is asked then.
+  // cut short by a crash are removed first; -1 keeps nothing. The file is made anew, so that a job
+  // before this one, which does not know yet that it is not the newest, adds nothing to it. Lines that
+  // cannot be written are kept and written later, unless the file is `ours` no more, asked then.
   MetricsLog(Files& files, const std::string& path, i64 last_step,
              std::function<bool()> ours = {});
   void add(const TrainLine& line);
@@ -41,6 +42,7 @@ class MetricsLog {
   void finish();   // what could not be written, or Error
 
  private:
+  void begin_anew(i64 last_step);
   void write(const std::string& text);
   void write_owed();
   void open_again();
@@ -53,7 +55,7 @@ class MetricsLog {
   LateWork late_;
 };
 
-// Keeps the complete lines of a JSON-lines file whose integer `key` is at most `last`.
-void keep_lines(Files& files, const std::string& path, const std::string& key, i64 last);
+// The complete lines of a JSON-lines file's text whose integer `key` is at most `last`.
+std::string kept_lines(const std::string& text, const std::string& key, i64 last);
 
 }  // namespace cohort

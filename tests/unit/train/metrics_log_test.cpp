@@ -40,6 +40,21 @@ TEST(MetricsLog, LinesAreTheContract) {
             R"("metrics":{"accuracy":0.75,"auc":null},"nonfinite":true})");
 }
 
+TEST(MetricsLog, AJobBeforeAddsNothingMore) {
+  const std::string path = testing::TempDir() + "metrics_of_two";
+  real_files().remove(path);
+  MetricsLog before(real_files(), path, -1);
+  TrainLine line;
+  line.step = 1;
+  before.add(line);
+  MetricsLog now(real_files(), path, 1);
+  line.step = 2;
+  before.add(line);   // it does not know of the other yet
+  now.add(line);
+  const std::string text = real_files().read(path);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;
+}
+
 TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
   MemoryFiles files;
   files.make_folder("run");
