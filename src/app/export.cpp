@@ -139,7 +139,7 @@ Lineage lineage_of(Trained& trained, const ExportOptions& options) {
   l.step = trained.step;
   l.split = experiment.eval.split;
   if (trained.session.shards->rows(l.split) > 0)
-    l.metrics = Evaluator(trained.session, *trained.state, l.split).run().metrics;
+    l.metrics = Evaluator(trained.session, *trained.state, l.split).run()->metrics;
   else
     log::warn("{}: no rows of split '{}' in {}: the bundle carries no metrics, so that `cohort "
               "publish` cannot compare it; give eval.split=NAME", options.to, l.split,

@@ -26,7 +26,7 @@ Trained load(World& world, const ScoreOptions& options) {
 
 int run_eval(World& world, const ScoreOptions& options) {
   Trained l = load(world, options);
-  const EvalResult result = Evaluator(l.session, *l.state, options.split).run();
+  const EvalResult result = *Evaluator(l.session, *l.state, options.split).run();
   if (world.communicator().rank() != 0) return 0;
   nlohmann::json metrics = nlohmann::json::object();
   for (const auto& [name, value] : result.metrics) metrics[name] = number_or_null(value);

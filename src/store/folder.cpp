@@ -163,7 +163,12 @@ void FolderWriter::commit(json facts, const std::function<bool()>& allow) {
     old = temporary_ + ".old";
     files_.rename(path_, old);
   }
-  files_.rename(temporary_, path_);
+  try {
+    files_.rename(temporary_, path_);
+  } catch (...) {
+    if (!old.empty()) files_.rename(old, path_);
+    throw;
+  }
   committed_ = true;
   files_.sync_folder(std::filesystem::path(path_).parent_path().string());
   if (!old.empty()) files_.remove(old);

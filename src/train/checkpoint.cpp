@@ -28,20 +28,6 @@ std::string name_of_path(const std::string& path) {
   return path.substr(path.find_last_of('/') + 1);   // the whole path where there is no slash
 }
 
-// True where a valid checkpoint is there already; a damaged one is removed.
-bool settle_existing(Files& files, const std::string& folder) {
-  if (!files.exists(folder)) return false;
-  try {
-    load_checkpoint(files, folder);
-    log::info("{} is there already and valid: kept", folder);
-    return true;
-  } catch (const Error& e) {
-    log::warn("{} is damaged and is replaced: {}", folder, e.what());
-  }
-  remove_checkpoint(files, folder);
-  return false;
-}
-
 // Where every row of every tensor lies.
 json place_tensors(const std::vector<NamedTensor>& tensors, const std::vector<Slice>& slices) {
   json places = json::object();
@@ -71,6 +57,25 @@ json checked_manifest(Files& files, const std::string& folder) {
          version, kFormatVersion);
   }
   return manifest;
+}
+
+// True where a valid checkpoint of this attempt is there already: only what followed its rename had
+// failed. A damaged one is removed; one of an earlier attempt gives way when the new one is complete.
+bool settle_existing(Files& files, const std::string& folder, const std::string& attempt) {
+  if (!files.exists(folder)) return false;
+  try {
+    load_checkpoint(files, folder);
+    if (checked_manifest(files, folder).value("attempt", "") != attempt) {
+      log::info("{} is of an earlier attempt, which went another way: it is replaced", folder);
+      return false;
+    }
+    log::info("{} is there already and valid: kept", folder);
+    return true;
+  } catch (const Error& e) {
+    log::warn("{} is damaged and is replaced: {}", folder, e.what());
+  }
+  remove_checkpoint(files, folder);
+  return false;
 }
 
 const json& listed(const json& manifest, const std::string& name, const std::string& folder) {
@@ -191,7 +196,7 @@ void complete_checkpoint(Files& files, const std::string& temporary,
            "hosts share this folder?", path, entry.bytes);
     writer.add(entry);
   }
-  if (settle_existing(files, parts.folder)) {
+  if (settle_existing(files, parts.folder, parts.attempt)) {
     files.sync_folder(parent_of(parts.folder));   // that may be what failed after the rename
     return;
   }
@@ -202,6 +207,7 @@ void complete_checkpoint(Files& files, const std::string& temporary,
                  {"version", kFormatVersion},
                  {"step", checkpoint_step(name_of_path(parts.folder)).value_or(-1)},
                  {"time", static_cast<i64>(unix_time())},
+                 {"attempt", parts.attempt},
                  {"good", parts.not_finite.empty()},
                  {"not_finite", parts.not_finite},
                  {"tensors", place_tensors(*parts.tensors, slices)}},
@@ -210,12 +216,13 @@ void complete_checkpoint(Files& files, const std::string& temporary,
 
 void save_checkpoint(Files& files, const std::string& folder,
                      const std::vector<NamedTensor>& tensors, const json& state,
-                     const std::function<bool()>& allow) {
+                     const std::string& attempt, const std::function<bool()>& allow) {
   const std::string temporary = folder + ".tmp-alone";
   files.make_folder(parent_of(folder));
   files.make_folder_exclusive(temporary);
   const Slice slice = cut_slices(tensors, 1).at(0);
-  CheckpointParts parts{folder, &tensors, {}, not_finite(tensors), state.dump(1) + "\n", allow};
+  CheckpointParts parts{folder, &tensors, {}, not_finite(tensors), state.dump(1) + "\n", attempt,
+                        allow};
   parts.files.push_back(write_file(files, temporary, slice.file, [&](FileWriter& out) {
     write_safetensors(out, tensors);
   }));
@@ -334,6 +341,18 @@ void remove_checkpoint(Files& files, const std::string& folder) {
   files.rename(folder, aside);
   files.sync_folder(parent_of(folder));
   files.remove(aside);
+}
+
+// One that gave way is `step-<12 digits>.tmp-<...>.old` until the new one has its name.
+void bring_back(Files& files, const std::string& folder) {
+  if (!files.exists(folder)) return;
+  for (const std::string& name : files.list(folder)) {
+    const std::string whole = folder + "/" + name.substr(0, name.find(".tmp"));
+    if (!name.ends_with(".old") || files.exists(whole)) continue;
+    files.rename(folder + "/" + name, whole);
+    files.sync_folder(folder);
+    log::info("{} is brought back: it was to be replaced when an attempt was killed", whole);
+  }
 }
 
 void remove_leftovers(Files& files, const std::string& folder) {

@@ -29,16 +29,18 @@ struct CheckpointParts {
   std::vector<FileEntry> files;            // one for each slice, in the order of cut_slices()
   std::vector<std::string> not_finite;     // tensors with such values
   std::string state;                       // text of state.json
+  std::string attempt;                     // of the run
   std::function<bool()> allow;             // asked right before the rename; false abandons
 };
 // Adds state and manifest to the temporary folder that holds the slices, then makes the checkpoint
-// exist. A valid one that is there already is kept (the same run passed this step before); a damaged
-// one is replaced. On an error the temporary folder is removed.
+// exist. A valid one of the same attempt that is there already is kept; a damaged one, or one of an
+// earlier attempt, is replaced. On an error the temporary folder is removed.
 void complete_checkpoint(Files& files, const std::string& temporary, const CheckpointParts& parts);
 
 // Slices, state and manifest by one process. `state` is any JSON object.
 void save_checkpoint(Files& files, const std::string& folder,
                      const std::vector<NamedTensor>& tensors, const nlohmann::json& state,
+                     const std::string& attempt = "",
                      const std::function<bool()>& allow = {});
 
 struct LoadedCheckpoint {
@@ -80,6 +82,9 @@ void take_averages(const LoadedCheckpoint& checkpoint, const std::vector<NamedTe
 
 // Removes a checkpoint; a crash leaves all of it or none.
 void remove_checkpoint(Files& files, const std::string& folder);
+// Of a checkpoint that was to be replaced when its writer was killed, the old one gets its name back.
+// To be called before any is read to go on from.
+void bring_back(Files& files, const std::string& folder);
 // Removes what a killed writer left behind. To be called by the newest attempt at its start.
 void remove_leftovers(Files& files, const std::string& folder);
 

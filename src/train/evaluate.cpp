@@ -40,28 +40,46 @@ std::vector<i32> Evaluator::valid_steps(const Batch& batch) const {
   return valid;
 }
 
-void Evaluator::each(const std::function<void(const EvalBlock&, const Scored&)>& use) {
-  const Communicator& ranks = session_.ranks();
-  Batch batch;
-  for (const EvalBlock& block : eval_blocks(reader_.rows(), session_.experiment.eval.batch,
-                                            ranks.rank(), ranks.size())) {
-    reader_.read_rows(batch, block, session_.experiment.eval.batch);
-    plan_.infer(batch);
-    Scored scored{&batch, steps_, spec_.width, plan_.prediction(batch.valid),
-                  plan_.target(batch.valid)};
-    use(block, scored);
-  }
+bool Evaluator::agree_to_stop(bool mine) {
+  i64 any = mine;
+  session_.ranks().all_reduce(View{&any, DType::i64, {1}}, Reduce::max);
+  return any > 0;
 }
 
-EvalResult Evaluator::run() {
+// The ranks' numbers of blocks differ by one at most: all ask as often as the one that has the most.
+bool Evaluator::score(const Use& use, const std::function<bool()>& stop) {
+  const Communicator& ranks = session_.ranks();
+  const i64 capacity = session_.experiment.eval.batch;
+  const std::vector<EvalBlock> blocks =
+      eval_blocks(reader_.rows(), capacity, ranks.rank(), ranks.size());
+  const i64 all = (reader_.rows() + capacity - 1) / capacity;
+  const i64 rounds = (all + ranks.size() - 1) / ranks.size();
+  Batch batch;
+  for (i64 k = 0; k < rounds; ++k) {
+    if (stop && agree_to_stop(stop())) return false;
+    if (k >= std::ssize(blocks)) continue;
+    const EvalBlock& block = blocks[static_cast<std::size_t>(k)];
+    reader_.read_rows(batch, block, capacity);
+    plan_.infer(batch);
+    use(block, {&batch, steps_, spec_.width, plan_.prediction(batch.valid),
+                plan_.target(batch.valid)});
+    session_.world->status().goes_on();
+  }
+  return true;
+}
+
+void Evaluator::each(const Use& use) { score(use, {}); }
+
+std::optional<EvalResult> Evaluator::run(const std::function<bool()>& stop) {
   std::string mine;
-  each([&](const EvalBlock& block, const Scored& scored) {
+  const auto add = [&](const EvalBlock& block, const Scored& scored) {
     const std::vector<i32> valid = valid_steps(*scored.batch);
     MetricBlock metrics(spec_);
     metrics.add({scored.batch->valid, scored.steps, scored.prediction.data(),
                  scored.target.data(), valid.empty() ? nullptr : valid.data()});
     mine += metrics.bytes(block.index);
-  });
+  };
+  if (!score(add, stop)) return {};
   EvalResult result;
   result.rows = reader_.rows();
   result.metrics = merge_metrics(spec_, session_.ranks().all_gather(mine));

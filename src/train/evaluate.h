@@ -2,6 +2,7 @@
 // to ranks, and the blocks' states are merged in block order.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "data/eval_reader.h"
@@ -18,8 +19,9 @@ class Evaluator {
  public:
   // Of the averages of the weights, where the state keeps them.
   Evaluator(Session& session, ModelState& state, const std::string& split);
-  // Collective: the same values on every rank.
-  EvalResult run();
+  // Collective: the same values on every rank; nothing where any rank wants to `stop`, which is
+  // asked before each block.
+  std::optional<EvalResult> run(const std::function<bool()>& stop = {});
   // This rank's blocks only, in order: for prediction.
   struct Scored {
     const Batch* batch = nullptr;
@@ -29,6 +31,9 @@ class Evaluator {
   void each(const std::function<void(const EvalBlock&, const Scored&)>& use);
 
  private:
+  using Use = std::function<void(const EvalBlock&, const Scored&)>;
+  bool score(const Use& use, const std::function<bool()>& stop);   // false: stopped
+  bool agree_to_stop(bool mine);
   std::vector<i32> valid_steps(const Batch& batch) const;
   Session& session_;
   MetricSpec spec_;

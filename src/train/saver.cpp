@@ -275,6 +275,7 @@ void Saver::start_completion(const std::vector<std::string>& all) {
   parts.folder = s.folder();
   parts.tensors = &s.tensors;
   parts.state = s.content.state;
+  parts.attempt = s.config.attempt;
   for (const std::string& text : all) {
     const json one = json::parse(text);
     parts.files.push_back({one.at("name"), one.at("bytes"), one.at("checksum")});

@@ -21,6 +21,7 @@ std::atomic<bool> stop_requested{false};
 }  // namespace
 
 void request_stop() { stop_requested.store(true, std::memory_order_relaxed); }
+bool stop_is_requested() { return stop_requested.load(std::memory_order_relaxed); }
 
 namespace {
 
@@ -120,6 +121,7 @@ std::optional<Exit> Trainer::loop() {
   start_clocks();
   Feed feed(feed_options(), watch_row_waits(ranks.duplicate(), status));
   Progress progress(stderr_is_terminal(), session.experiment.train.log_every_steps);
+  if (evaluation_due) evaluate_resumed();
   while (step < total && !stopping && !stopped_early) {
     begin_step(feed);
     // A step may run while the host prepares the next, but not over an edge where state is read.
@@ -143,6 +145,17 @@ std::optional<Exit> Trainer::loop() {
   enter(Phase::end);
   progress.finish();
   return stopping ? Exit::stopped : Exit::done;
+}
+
+// The evaluation that an attempt left when it was asked to stop, and the step's checkpoint anew.
+void Trainer::evaluate_resumed() {
+  enter(Phase::evaluation);
+  evaluate_epoch();
+  if (stopping) return;
+  enter(Phase::checkpoint);
+  resumed_at = -1;
+  save_owed = true;
+  save_if_due();
 }
 
 // Whether state is read after this many steps, by the config alone: an evaluation or a checkpoint.
@@ -174,9 +187,8 @@ void Trainer::begin_step(Feed& feed) {
   enter(Phase::compute);
   rehearse(item);
   const double rate = learning_rate(given);
-  const double asked = stop_requested.load(std::memory_order_relaxed) ? 1 : 0;
   std::vector<double> requests(Requests::count, 0);
-  requests[Requests::stop] = asked;
+  requests[Requests::stop] = stop_is_requested() ? 1 : 0;
   requests[Requests::save] = save_time_is_up() ? 1 : 0;
   const Saver::Word word = saver->word();
   requests[Requests::written] = word.written;

@@ -16,13 +16,8 @@ constexpr i64 kBroadcast = i64{64} << 20;   // bytes of one message
 
 }  // namespace
 
-// Where checkpoints of this run may lie, in the order of preference.
 std::vector<std::string> Trainer::checkpoint_folders() const {
-  std::vector<std::string> folders = {run.checkpoints()};
-  const std::string& second = session.experiment.checkpoint.second;
-  if (!second.empty())
-    folders.push_back(second + run.path().substr(run.path().find_last_of('/')) + "/checkpoints");
-  return folders;
+  return run.checkpoint_folders(session.experiment.checkpoint.second);
 }
 
 void Trainer::make_saver() {
@@ -83,7 +78,9 @@ void Trainer::check_averages(const LoadedCheckpoint& loaded) const {
 nlohmann::json Trainer::load_state() {
   std::optional<LoadedCheckpoint> loaded;
   const std::string text = on_rank_0(ranks, [&] {
+    const Reading reading(status, run.checkpoints());
     const std::vector<Rollback> before = read_rollbacks(files, run.rollbacks());
+    for (const std::string& folder : checkpoint_folders()) bring_back(files, folder);
     remove_left_behind(files, checkpoint_folders(), before);
     loaded = load_newest(files, checkpoint_folders());
     if (!loaded) {
@@ -150,6 +147,7 @@ void Trainer::take_state(const nlohmann::json& saved) {
   if (ranking.size() > most) ranking.resize(most);
   handoff_due = saved.value("handoff_due", std::vector<i64>{});
   last_metrics.clear();
+  evaluation_due = saved.value("evaluation_due", false);
   stopped_early = out_of_patience();
   ledger = Ledger(static_cast<i64>(ledger.lines().size()));   // rank 0's holds the sum
   if (ranks.rank() == 0) ledger_from_json(saved.at("ledger"), ledger);
@@ -179,6 +177,7 @@ nlohmann::json Trainer::state_json() const {
           {"best", {{"value", best}, {"step", best_step},
                     {"evaluations_since", evaluations_since_best}}},
           {"ranking", ranking},
+          {"evaluation_due", evaluation_due},
           {"handoff_due", handoffs_not_done()},
           {"metrics", last_metrics},
           {"loss", last_loss},

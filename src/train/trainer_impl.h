@@ -34,6 +34,8 @@ struct BegunStep {
   FeedItem item;
 };
 
+bool stop_is_requested();        // of this process, by request_stop()
+
 struct Trainer {
   Trainer(World& world, const Experiment& experiment, const TrainOptions& options);
   void begin();
@@ -50,6 +52,7 @@ struct Trainer {
   void account(const BegunStep& done, const StepResult& result);
   double learning_rate(i64 steps_done) const;
   void start_clocks();
+  void evaluate_resumed();
   void report(const StepResult& result, double waited, Progress& progress);
   bool is_edge(i64 steps) const;
   // trainer_nonfinite.cpp
@@ -87,6 +90,7 @@ struct Trainer {
   void write_ledger();
   void end_epoch();
   void evaluate_epoch();
+  bool evaluates(i64 steps) const;
   void judge(const EvalResult& result);
   void rank_evaluation(double value, bool larger);
   bool out_of_patience() const;
@@ -133,6 +137,7 @@ struct Trainer {
   double best = 0;               // of the early-stopping metric
   i64 best_step = -1, evaluations_since_best = 0;
   bool stopped_early = false;
+  bool evaluation_due = false;   // of the epoch that ends with this step
   std::unique_ptr<Saver> saver;
   std::vector<std::pair<double, i64>> ranking;   // the best evaluations and their steps, best first
   MetricValues last_metrics;     // of the last evaluation of this attempt

@@ -48,18 +48,32 @@ void Trainer::write_ledger() {
 
 void Trainer::end_epoch() {
   write_ledger();
+  evaluation_due = true;
   evaluate_epoch();
+}
+
+// Of the epoch that ends with this step, and what follows from its values. One that is stopped is
+// left to the attempt that resumes.
+void Trainer::evaluate_epoch() {
+  if (evaluates(step)) {
+    const std::string& split = session.experiment.eval.split;
+    if (!evaluator) evaluator = std::make_unique<Evaluator>(session, *state, split);
+    const std::optional<EvalResult> result = evaluator->run(stop_is_requested);
+    if (!result) {
+      stopping = true;
+      return;
+    }
+    judge(*result);
+  }
+  evaluation_due = false;
   if (wants_handoff()) handoff_due.push_back(step);
 }
 
-void Trainer::evaluate_epoch() {
+bool Trainer::evaluates(i64 steps) const {
   const Experiment& e = session.experiment;
-  const i64 epoch = step / steps_per_epoch;
-  const bool due = e.train.eval_every_epochs > 0 &&
-                   (epoch % e.train.eval_every_epochs == 0 || step == total);
-  if (!due || session.shards->rows(e.eval.split) == 0) return;
-  if (!evaluator) evaluator = std::make_unique<Evaluator>(session, *state, e.eval.split);
-  judge(evaluator->run());
+  const i64 every = e.train.eval_every_epochs;
+  return every > 0 && ((steps / steps_per_epoch) % every == 0 || steps == total) &&
+         session.shards->rows(e.eval.split) > 0;
 }
 
 // Records an evaluation; the best one and early stopping follow from values that are the same on

@@ -212,11 +212,41 @@ TEST(Checkpoint, ADamagedOneIsReplacedAValidOneKept) {
   EXPECT_EQ(expect_whole(*files), 10);
 }
 
+TEST(Checkpoint, OneOfAnEarlierAttemptGivesWayAndIsNeverLost) {
+  Model other(99);
+  for (const Fault fault : {Fault::error, Fault::torn, Fault::crash, Fault::kill}) {
+    for (i64 k = 0;; ++k) {
+      auto files = disk_with_one();
+      files->arm(fault, k);
+      try {
+        save_checkpoint(*files, path_of(10), other.tensors(), {{"step", 10}, {"way", 2}}, "2");
+      } catch (const Error&) {
+      }
+      const bool finished = files->operations <= k;
+      files->reboot();
+      bring_back(*files, kFolder);
+      ASSERT_EQ(checkpoint_steps(*files, kFolder), std::vector<i64>{10}) << "operation " << k;
+      const i64 way = load_checkpoint(*files, path_of(10)).state().value("way", i64{1});
+      if (!finished) continue;
+      EXPECT_EQ(way, 2);
+      break;
+    }
+  }
+}
+
+TEST(Checkpoint, PruneLeavesWhatCannotBeRead) {
+  auto files = disk_with_one();
+  for (const i64 step : {20, 30, 40}) save(*files, step);
+  files->flip(path_of(20) + "/manifest.json", 40);
+  EXPECT_EQ(prune(*files, kFolder, {1, {}, 0}), (std::vector<i64>{10, 30}));
+  EXPECT_EQ(checkpoint_steps(*files, kFolder), (std::vector<i64>{20, 40}));
+}
+
 TEST(Checkpoint, AnAttemptThatIsNotTheNewestWritesNothing) {
   auto files = disk_with_one();
   Model model(20);
   EXPECT_NE(error_of([&] {
-              save_checkpoint(*files, path_of(20), model.tensors(), {{"step", 20}},
+              save_checkpoint(*files, path_of(20), model.tensors(), {{"step", 20}}, "",
                               [] { return false; });
             }),
             "");
