@@ -48,9 +48,9 @@ checked=$(sed -n 's/.*: \([0-9]*\) checked.*/\1/p' "$LOG")
 
 # Another run of this name does not go on from what lies there.
 rm -rf "$SMALL/full"
-expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options full) runs="$SMALL" train.max_steps=100 \
+expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options full) runs="$SMALL" \
   checkpoint.second="$WORK/second" checkpoint.keep_last=1
-[ "$(losses full "$SMALL")" = "$(losses whole | head -n "$(losses full "$SMALL" | wc -l)")" ] ||
+! grep -q "resumed from" "$LOG" || die "a fresh run goes on from another one"
+[ -n "$(losses whole)" ] && [ "$(losses full "$SMALL")" = "$(losses whole)" ] ||
   die "a fresh run is not the run from the beginning"
-[ "$(losses full "$SMALL" | wc -l)" -ge 1 ] || die "no losses of the fresh run"
 echo "disk passed"

@@ -123,6 +123,27 @@ slow_checkpoints 0
 slow_stop
 slow_shards
 
+# Shards that cannot be read end the job and are named.
+rm control
+start 1 "$SET" reads 3
+wait_for_step reads 20
+control fail read 5
+ends 3 "an error of reads of shards"
+says "Input/output error"
+grep -qE ' error rank 1 .*/[a-z]+-[0-9]+\.h5: field ' "$LOG" || die "rank and shard are not named"
+
+# A checkpoint that cannot be read is told, and the one before it is gone on from.
+rm control
+expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options reread) train.max_steps=60
+control once read 5
+start 0 "$RUNS/reread/checkpoints" reread 3 --resume
+ends 0 "an error of a read at a resume"
+[ ! -e control ] || die "nothing was read"
+says "skipped the checkpoint $RUNS/reread/checkpoints/step-000000000060"
+says "Input/output error"
+says "resumed from $RUNS/reread/checkpoints/step-000000000040"
+ends_as_whole reread
+
 # Each of these begins once there is a checkpoint.
 begin() {  # begin RANK RUN RETRIES
   rm -f "$WORK/control"
