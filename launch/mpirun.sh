@@ -122,22 +122,19 @@ trap 'rm -rf "$SCRATCH"' EXIT
 LAST_WORDS=$SCRATCH/notes
 # A killed mpirun leaves its files there.
 [ -n "$HOSTS${SLURM_JOB_ID:-}" ] || export OMPI_MCA_orte_tmpdir_base=$SCRATCH
+# The first two requests are handed on by mpirun to every rank; a third is for mpirun itself.
+request() {
+  ask
+  [ $ASKED -le 2 ] || [ -z "$JOB" ] || kill -TERM "$JOB" 2>/dev/null
+}
+trap request INT TERM USR1
 # mpirun is in a session of its own, so that Ctrl-C and a signal to the group reach it through here.
 setsid "$LAUNCHER" "${OPTIONS[@]}" "$PROGRAM" "$@" </dev/null 2> >(
   trap '' INT TERM USR1
   exec tee >(tail -n 200 >"$LAST_WORDS.part" && mv "$LAST_WORDS.part" "$LAST_WORDS") >&2
 ) &
 JOB=$!
-ASKED=0
-ask() {
-  ASKED=$((ASKED + 1))
-  if [ $ASKED -le 2 ]; then
-    kill -USR1 $JOB 2>/dev/null  # handed on to every rank
-  else
-    kill -TERM $JOB 2>/dev/null
-  fi
-}
-trap ask INT TERM USR1
+hand_on
 
 # mpirun kills what is left of a job only after two kill timeouts, and sleeps through them although
 # every rank may have ended. The codes of the ranks that ended on this host are printed once only

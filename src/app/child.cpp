@@ -1,6 +1,7 @@
 #include "app/child.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -101,6 +102,17 @@ std::string read_all(int fd) {
   }
 }
 
+// This process, and what it becomes, runs on these cores: a share, so that no failure of it ends work.
+void keep_to(const std::string& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const std::string& core : split(cores, ','))
+    if (const auto number = parse_i64(core); number && *number >= 0 && *number < CPU_SETSIZE)
+      CPU_SET(static_cast<std::size_t>(*number), &set);
+  if (sched_setaffinity(0, sizeof set, &set) != 0)
+    log::warn("cannot keep to the cores {}: {}", cores, std::strerror(errno));
+}
+
 }  // namespace
 
 std::string this_program() {
@@ -121,14 +133,18 @@ pid_t start_child(const ChildCommand& command) {
   check(posix_spawn_file_actions_adddup2(files, STDOUT_FILENO, STDERR_FILENO), "adddup2");
   if (command.inherited >= 0)   // the same number twice: it stays open in the child
     check(posix_spawn_file_actions_adddup2(files, command.inherited, command.inherited), "adddup2");
-  std::vector<std::string> arguments = {this_program(), "become", std::to_string(getpid())};
+  std::vector<std::string> cores;
+  for (const int core : command.cores) cores.push_back(std::to_string(core));
+  std::vector<std::string> arguments = {this_program(), "become", std::to_string(getpid()),
+                                        cores.empty() ? "all" : join(cores, ",")};
   arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
   return spawn(setup, std::move(arguments), merged_environment(command.environment));
 }
 
-int become_child(pid_t parent, const std::vector<std::string>& command) {
+int become_child(pid_t parent, const std::string& cores, const std::vector<std::string>& command) {
   if (prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0) refuse("prctl(PR_SET_PDEATHSIG)", errno);
   if (getppid() != parent) return static_cast<int>(Exit::stopped);
+  if (cores != "all") keep_to(cores);
   std::vector<std::string> texts = command;
   if (texts.empty()) return 127;
   const std::vector<char*> argv = pointers(texts);

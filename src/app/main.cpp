@@ -57,6 +57,7 @@ int run_train(World& world, const TrainVerb& o) {
 int on_ranks(int argc, char** argv, const RankJob& job) {
   const std::unique_ptr<World> world = join_world(&argc, &argv);
   try {
+    check_world_size(*world);
     return job(*world);
   } catch (const Error& e) {
     return world->give_up(static_cast<int>(e.exit_code()), e.what());
@@ -79,6 +80,7 @@ struct Options {
   ServeVerbs serving;
   PublishVerbs publishing;
   i64 parent = 0;                       // of become
+  std::string cores;                    // of become
 };
 
 void add_overrides(CLI::App* verb, std::vector<std::string>& overrides) {
@@ -217,8 +219,11 @@ void add_sweep(CLI::App& app, Options& o, Job& job) {
   // Not for people: what a sweep starts a trial with, see app/child.h.
   CLI::App* become = app.add_subcommand("become", "")->group("")->prefix_command();
   become->add_option("parent", o.parent)->required();
+  become->add_option("cores", o.cores)->required();
   become->callback([&o, &job, become] {
-    job = [&o, become] { return become_child(static_cast<pid_t>(o.parent), become->remaining()); };
+    job = [&o, become] {
+      return become_child(static_cast<pid_t>(o.parent), o.cores, become->remaining());
+    };
   });
 }
 

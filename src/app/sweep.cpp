@@ -134,7 +134,9 @@ int run_task(SweepSpec spec, const SweepFolder& folder, i64 task) {
   const TrialResult trial = read_trial(real_files(), spec, folder, point);
   log::info("{}: {}", folder.run(point), trial.outcome);
   if (trial.state == TrialState::done || trial.state == TrialState::stopped_early) return 0;
-  return static_cast<int>(trial.exit_code.value_or(static_cast<int>(Exit::stopped)));
+  const i64 code = trial.exit_code.value_or(static_cast<i64>(Exit::stopped));
+  // Killed, or mpirun's code for that: its rank was lost.
+  return static_cast<int>(code > 128 ? static_cast<i64>(Exit::lost) : code);
 }
 
 // Where the sweep's own copy is given, as a job array does, its folder is known.

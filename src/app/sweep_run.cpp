@@ -31,20 +31,42 @@ std::optional<Experiment> experiment_of(const SweepSpec& spec, const SweepFolder
   }
 }
 
+// The GPUs that a trial sees; nothing where it has a host's to itself, or none.
+std::string gpus_of(const SweepSlice& slice, const std::optional<Experiment>& experiment) {
+  if (slice.places == 1 || !experiment || experiment->device.kind != "cuda" ||
+      experiment->device.share_gpu)
+    return "";
+  const char* shown = std::getenv("CUDA_VISIBLE_DEVICES");
+  return gpus_of_place(shown == nullptr ? "" : shown, slice.place, slice.ranks);
+}
+
 std::vector<std::string> trial_environment(const SweepSpec& spec, const SweepFolder& folder,
-                                           const SweepPoint& point, i64 slot) {
-  if (spec.parallel == 1) return {};
-  std::vector<std::string> environment;
+                                           const SweepPoint& point, const SweepSlice& slice) {
+  // Fewer ranks than the allocation of the sweep has are meant.
+  std::vector<std::string> environment = {fmt::format("COHORT_WORLD_SIZE={}", spec.ranks)};
   // Each mpirun by itself would bind its ranks to the same first cores.
-  if (spec.ranks > 1 && !env("OMPI_MCA_hwloc_base_binding_policy"))
+  if (spec.parallel > 1 && !env("OMPI_MCA_hwloc_base_binding_policy"))
     environment.push_back("OMPI_MCA_hwloc_base_binding_policy=none");
-  const auto experiment = experiment_of(spec, folder, point);
-  if (experiment && experiment->device.kind == "cuda" && !experiment->device.share_gpu) {
-    const char* shown = std::getenv("CUDA_VISIBLE_DEVICES");
-    environment.push_back("CUDA_VISIBLE_DEVICES=" +
-                          gpus_of_slot(shown == nullptr ? "" : shown, slot, spec.ranks));
-  }
+  const std::string gpus = gpus_of(slice, experiment_of(spec, folder, point));
+  if (!gpus.empty()) environment.push_back("CUDA_VISIBLE_DEVICES=" + gpus);
   return environment;
+}
+
+// What stands before the program: nothing for one rank on this host.
+std::vector<std::string> launcher_of(const SweepSpec& spec, const SweepSlice& slice, bool gpus) {
+  // A trial that has all hosts leaves it to mpirun how many ranks each of a Slurm job's takes.
+  const bool placed = slice.spread && (spec.parallel > 1 || !spec.hosts.empty());
+  if (spec.ranks == 1 && !placed) return {};
+  std::vector<std::string> words = spec.launcher;
+  if (placed && words == SweepSpec().launcher) {
+    words.insert(words.end(), {"--host", "{hosts}"});
+    if (gpus) words.insert(words.end(), {"-x", "CUDA_VISIBLE_DEVICES"});
+  }
+  for (std::string& word : words) {
+    word = replace_all(word, "{ranks}", std::to_string(spec.ranks));
+    word = replace_all(word, "{hosts}", join(slice.hosts, ","));
+  }
+  return words;
 }
 
 i64 exit_code_of(int status) {
@@ -60,33 +82,16 @@ std::string assignments(const SweepSpec& spec, const SweepPoint& point) {
 
 }  // namespace
 
-std::string gpus_of_slot(const std::string& shown, i64 slot, i64 ranks) {
-  std::vector<std::string> there;
-  if (!shown.empty()) there = split(shown, ',');
-  std::vector<std::string> mine;
-  for (i64 gpu = slot * ranks; gpu < (slot + 1) * ranks; ++gpu) {
-    if (!there.empty() && gpu >= static_cast<i64>(there.size()))
-      fail(Exit::usage, "parallel: trial {} of those at a time needs {} GPUs of its own, but "
-           "CUDA_VISIBLE_DEVICES={} has {} in all; lower --parallel", slot + 1, ranks, shown,
-           there.size());
-    mine.push_back(there.empty() ? std::to_string(gpu) : there[static_cast<std::size_t>(gpu)]);
-  }
-  return join(mine, ",");
-}
-
 std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder& folder,
-                                       const SweepPoint& point, i64 cores) {
-  std::vector<std::string> command;
-  if (spec.ranks > 1)
-    for (const std::string& word : spec.launcher)
-      command.push_back(replace_all(word, "{ranks}", std::to_string(spec.ranks)));
+                                       const SweepPoint& point, const SweepSlice& slice, i64 cores) {
+  const auto experiment = experiment_of(spec, folder, point);
+  std::vector<std::string> command = launcher_of(spec, slice, !gpus_of(slice, experiment).empty());
   for (const std::string& word : {this_program(), std::string("train"), folder.config()})
     command.push_back(word);
   for (const std::string& assignment : overrides_of(spec, point)) command.push_back(assignment);
-  const auto experiment = experiment_of(spec, folder, point);
   if (spec.parallel > 1 && experiment && experiment->device.threads == 0)
-    command.push_back(
-        fmt::format("device.threads={}", std::max<i64>(1, cores / (spec.parallel * spec.ranks))));
+    command.push_back(fmt::format("device.threads={}",
+                                  std::max<i64>(1, cores / (slice.places * slice.ranks))));
   command.push_back("name=" + point.name);
   command.push_back("runs=" + folder.path);
   command.push_back("--resume");
@@ -94,7 +99,7 @@ std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder&
 }
 
 SweepRunner::SweepRunner(SweepSpec spec, SweepFolder folder)
-    : spec_(std::move(spec)), folder_(std::move(folder)) {
+    : spec_(std::move(spec)), folder_(std::move(folder)), hosts_(sweep_hosts(spec_)) {
   sigemptyset(&signals_);
   for (int number : {SIGTERM, SIGINT, SIGUSR1, SIGCHLD}) sigaddset(&signals_, number);
   const int failed = pthread_sigmask(SIG_BLOCK, &signals_, &before_);
@@ -140,8 +145,10 @@ void SweepRunner::start(const SweepPoint& point, FileLock lock) {
   const std::string log_file = folder_.log(point);
   if (real_files().exists(log_file)) trial->log_from = real_files().size(log_file);
   ChildCommand command;
-  command.arguments = trial_command(spec_, folder_, point, usable_cores());
-  command.environment = trial_environment(spec_, folder_, point, trial->slot);
+  const SweepSlice slice = slice_of(spec_, hosts_, usable_core_numbers(), trial->slot);
+  command.arguments = trial_command(spec_, folder_, point, slice, usable_cores());
+  command.environment = trial_environment(spec_, folder_, point, slice);
+  command.cores = slice.cores;
   command.output = log_file;
   command.inherited = trial->lock.descriptor();
   trial->started = seconds_now();

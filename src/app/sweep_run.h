@@ -10,18 +10,16 @@
 #include <vector>
 
 #include "app/child.h"
+#include "app/sweep_slice.h"
 #include "train/sweep_result.h"
 
 namespace cohort {
 
-// The command of a trial: the launcher where it has several ranks, then `cohort train`. `cores`: what
-// all trials share; they get device.threads of their own where several run at a time and the
-// experiment leaves the number open.
+// The command of a trial: the launcher where it has several ranks or is on another host, then `cohort
+// train`. `cores`: of a host; trials get device.threads of their own where several run at a time and
+// the experiment leaves the number open.
 std::vector<std::string> trial_command(const SweepSpec& spec, const SweepFolder& folder,
-                                       const SweepPoint& point, i64 cores);
-// The GPUs of the slot-th trial of those that run at a time, as CUDA_VISIBLE_DEVICES wants them, out
-// of `shown` (that variable's value; empty: numbered from 0). Exit::usage where there are too few.
-std::string gpus_of_slot(const std::string& shown, i64 slot, i64 ranks);
+                                       const SweepPoint& point, const SweepSlice& slice, i64 cores);
 
 // SIGTERM, SIGINT and SIGUSR1 stop the trials with checkpoints; a second one ends this process at
 // once, and the trials with it.
@@ -53,6 +51,7 @@ class SweepRunner {
   i64 free_slot() const;
   SweepSpec spec_;
   SweepFolder folder_;
+  std::vector<std::string> hosts_;
   std::deque<SweepPoint> queue_;
   std::vector<std::unique_ptr<Running>> running_;
   std::set<i64> told_held_;

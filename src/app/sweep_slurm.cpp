@@ -54,16 +54,24 @@ std::string slurm_script(const SweepSpec& spec, const SweepFolder& folder,
   text += fmt::format("#SBATCH --signal=B:USR1@{}\n", spec.slurm.warning_s);
   text += "#SBATCH --requeue\n#SBATCH --open-mode=append\n";
   for (const std::string& option : spec.slurm.options) text += "#SBATCH " + option + "\n";
-  text += "# A task is one trial. It gets USR1 before the time is up, ends with a checkpoint and\n"
-          "# code 75, and is queued again; the script's exit code is the trial's.\n";
+  text += "# A task is one trial. It gets USR1 before the time is up, ends with a checkpoint and code 75,\n"
+          "# and is queued again; so is one that lost a rank or a node (5), COHORT_MAX_RESTARTS (20)\n"
+          "# times. USR2 ends it for good. The script's exit code is the trial's.\n"
+          "task= asked=0 for_good=0\n"
+          "ask() { asked=1; [ -z \"$task\" ] || kill -USR1 $task 2>/dev/null; }\n"
+          "trap ask USR1 TERM\ntrap 'for_good=1; ask' USR2\n";
   text += "cd " + quote_shell(here) + " || exit 4\n";
   text += quote_shell(this_program()) + " sweep " + quote_shell(folder.spec()) +
           " --task \"$SLURM_ARRAY_TASK_ID\" &\n";
   text += "task=$!\n"
-          "trap 'kill -USR1 $task 2>/dev/null' USR1 TERM\n"
+          "[ $asked = 0 ] || kill -USR1 $task\n"
           "wait $task\ncode=$?\n"
           "while kill -0 $task 2>/dev/null; do\n  wait $task\n  code=$?\ndone\n"
-          "[ $code != 75 ] || scontrol requeue \"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"\n"
+          "restarts=${SLURM_RESTART_COUNT:-0}\n"
+          "if [ $for_good = 0 ] && { [ $code = 75 ] ||\n"
+          "  { [ $code = 5 ] && [ $restarts -lt \"${COHORT_MAX_RESTARTS:-20}\" ]; }; }; then\n"
+          "  scontrol requeue \"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"\n"
+          "fi\n"
           "exit $code\n";
   return text;
 }

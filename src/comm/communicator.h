@@ -70,6 +70,12 @@ class World {
   Status status_;
 };
 std::unique_ptr<World> join_world(int* argc, char*** argv);
+// Why a world of so many ranks is not the one that the Slurm job, or COHORT_WORLD_SIZE, asks for: half
+// of the nodes would idle, or ranks share cores, and nothing else would tell. Empty: nothing is wrong.
+std::string wrong_world_size(i64 size);
+// Exit::usage, on every rank, where any finds it wrong; one process without a launcher is told so by a
+// warning. Collective.
+void check_world_size(World& world);
 // This process's rank by the launcher's variables alone, before MPI starts; 0 without a launcher.
 i64 launched_rank();
 

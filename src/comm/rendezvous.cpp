@@ -47,23 +47,57 @@ i64 launched_size() {
   return -1;
 }
 
-// mpirun inside of an allocation may start fewer ranks, or more, than were asked of Slurm: half of
-// the nodes would idle, or ranks share cores, and nothing else would tell.
-void check_allocation(i64 size) {
-  const auto meant = env("COHORT_RANKS");
-  const bool allocation = env("SLURM_JOB_ID") && env("SLURM_NTASKS") && !env("SLURM_PROCID");
-  if (!meant && !(allocation && env("OMPI_COMM_WORLD_SIZE"))) return;
-  const std::string name = meant ? "COHORT_RANKS" : "SLURM_NTASKS";
-  const std::string text = meant ? *meant : *env("SLURM_NTASKS");
-  const auto expected = parse_i64(text);
-  if (!expected || *expected < 1) fail(Exit::usage, "{} is '{}', expected a count", name, text);
-  if (*expected == size) return;
-  fail(Exit::usage,
-       "{} ranks were started, but {} is {}: start that many, or say with COHORT_RANKS={} that "
-       "so many are meant", size, name, text, size);
+std::optional<i64> count_of(const char* name) {
+  const auto text = env(name);
+  if (!text) return std::nullopt;
+  const auto value = parse_i64(*text);
+  if (!value || *value < 1) fail(Exit::usage, "{} is '{}', expected a count", name, *text);
+  return value;
 }
 
 }  // namespace
+
+// Slurm's variables are the job's in a batch script and in what mpirun starts from there, although
+// SLURM_PROCID is there, too; in the tasks of a step SLURM_NTASKS and others are the step's.
+std::string wrong_world_size(i64 size) {
+  const std::string cure = fmt::format(
+      "start as many as the job asked for, or say with COHORT_WORLD_SIZE={} that so many are meant",
+      size);
+  if (const auto meant = count_of("COHORT_WORLD_SIZE")) {
+    if (*meant == size) return "";
+    return fmt::format("{} ranks were started, but COHORT_WORLD_SIZE is {}: start that many, or "
+                       "unset it", size, *meant);
+  }
+  if (!env("SLURM_JOB_ID")) return "";
+  const i64 nodes = count_of("SLURM_JOB_NUM_NODES").value_or(1);
+  std::optional<i64> tasks;
+  if (!env("SLURM_STEP_ID")) {
+    tasks = count_of("SLURM_NTASKS");
+  } else if (!env("OMPI_COMM_WORLD_SIZE") && count_of("SLURM_STEP_NUM_TASKS") == size) {
+    // srun started the ranks.
+    const i64 used = count_of("SLURM_STEP_NUM_NODES").value_or(nodes);
+    if (used < nodes)
+      return fmt::format("the ranks are on {} of the job's {} nodes: {}", used, nodes, cure);
+    if (const auto each = count_of("SLURM_NTASKS_PER_NODE")) tasks = nodes * *each;
+  }
+  if (tasks && *tasks != size)
+    return fmt::format("{} ranks were started, but the Slurm job has {} tasks: {}", size, *tasks, cure);
+  if (size < nodes)
+    return fmt::format("{} ranks were started, but the Slurm job has {} nodes: {}", size, nodes, cure);
+  return "";
+}
+
+void check_world_size(World& world) {
+  Communicator& ranks = world.communicator();
+  const std::string mine = wrong_world_size(ranks.size());
+  if (world.kind() == "solo") {
+    if (!mine.empty()) log::warn("without srun or mpirun there is one rank: {}", mine);
+    return;
+  }
+  // What one rank finds wrong all refuse: other variables may be set on other nodes.
+  for (const std::string& wrong : ranks.all_gather(mine))
+    if (!wrong.empty()) fail(Exit::usage, "{}", wrong);
+}
 
 i64 launched_rank() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK"}) {
@@ -84,7 +118,6 @@ std::unique_ptr<World> join_world(int* argc, char*** argv) {
          "the launcher started {} ranks, but {} sees {}: start with the mpirun of the MPI that "
          "this program was built with", expected, world->kind(), size);
   }
-  check_allocation(size);
   log::set_identity(world->communicator().rank(), size, host_name());
   return world;
 }

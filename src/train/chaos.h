@@ -35,9 +35,10 @@ std::vector<ChaosEvent> parse_chaos(const std::string& text);
 
 class Chaos {
  public:
-  // Exit::usage where an event names a rank that the job does not have.
   Chaos(const std::vector<ChaosEvent>& events, i64 rank, i64 ranks);
-  // The run's folder is known: events that have happened in it are dropped. The same on all ranks.
+  // The run's folder is known: events that have happened in it are dropped. One of a rank that the job
+  // does not have is Exit::usage; in a run that has begun before, perhaps on more ranks, it is dropped
+  // with a warning. The same on all ranks.
   void open(Files& files, const std::string& run);
   // Of rank 0, before the newest checkpoint is looked for in this folder.
   void before_resume(const std::string& checkpoints);

@@ -180,7 +180,11 @@ void bind(Binder& b, SweepSpec& c) {
         "others' at the same step is stopped; 0: never.");
   b.key("ranks", c.ranks, at_least(1), "Ranks of a trial.");
   b.key("parallel", c.parallel, between(1, 10000), "Trials that run at the same time.");
-  b.key("launcher", c.launcher, any(), "Command before the program where ranks > 1.");
+  bind_values(b, "hosts", c.hosts,
+              "Hosts that the trials are spread over; default: those of the Slurm job, or this one.");
+  b.key("launcher", c.launcher, any(),
+        "Command before the program where ranks > 1, or on several hosts; {ranks} and {hosts} "
+        "(a:2,b:2) are replaced.");
   b.group("slurm", c.slurm, "Of the job array that --slurm submits.");
   if (b.mode() == Binder::Mode::read) check_spec(b, c);
 }
@@ -206,6 +210,7 @@ std::string SweepSpec::identity() const {
   SweepSpec bare = *this;
   const SweepSpec plain;
   bare.parallel = plain.parallel;
+  bare.hosts = plain.hosts;
   bare.launcher = plain.launcher;
   bare.slurm = plain.slurm;
   bare.stop_after = plain.stop_after;

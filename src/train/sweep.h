@@ -54,6 +54,7 @@ struct SweepSpec {
   i64 stop_after = 0;                  // median rule, once so many trials are done; 0: never
   i64 ranks = 1;                       // of a trial
   i64 parallel = 1;                    // trials at a time
+  std::vector<std::string> hosts;      // for the trials; empty: those of the Slurm job, or this one
   std::vector<std::string> launcher = {"mpirun", "-n", "{ranks}"};   // where ranks > 1
   SweepSlurm slurm;
 

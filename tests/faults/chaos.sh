@@ -13,6 +13,7 @@ expect 2 "$COHORT" train "$CONFIG" $(options wrong) --chaos kil-rank=1@step=5
 says "did you mean 'kill-rank'?"
 expect 2 "$COHORT" train "$CONFIG" $(options rank) --chaos kill-rank=1@step=5
 says "the job has 1 ranks"
+expect 2 "$COHORT" train "$CONFIG" $(options rank) --resume --chaos kill-rank=1@step=5
 
 # Not a number: one step is skipped on all ranks, the run goes on.
 expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options nan) --chaos nan=1@step=7
@@ -35,5 +36,9 @@ says "resumed from"
 grep -q '"effective_time_ratio"' "$RUNS/kill/run.json" || die "run.json tells no effective time"
 expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIG" $(options whole)
 same "$RUNS/kill/ledger.jsonl" "$RUNS/whole/ledger.jsonl"
+# On fewer ranks the same command still goes on.
+expect 0 "$COHORT" train "$CONFIG" $(options kill) train.epochs=5 --resume \
+  --chaos $EVENTS,nan=1@step=9999
+says "chaos: 'nan=1@step=9999' cannot happen: the job has 1 ranks"
 [ "$(ls "$RUNS/kill/chaos" | wc -l)" = 2 ] || die "chaos/ does not hold both events"
 echo "chaos passed"

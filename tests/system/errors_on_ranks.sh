@@ -13,6 +13,7 @@ options() {
 cat >rank.sh <<'END'
 trap '' TERM
 rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
+[ -z "${ALLOCATION:-}" ] || export SLURM_JOB_ID=7 SLURM_NTASKS=$ALLOCATION SLURM_PROCID=0
 [ -z "${PER_RANK:-}" ] || cd "$PER_RANK/$rank" || exit 99
 "$@"
 code=$?
@@ -63,6 +64,12 @@ together 4 "plain/runs: .*[Nn]ot a directory" train "$CONFIG" $(options folder) 
 # A command line that is none.
 on_ranks 3 2 train
 [ "$(grep -c 'config is required' "$LOG")" = 1 ] || die "not told once: config is required"
+
+# In a batch script of Slurm: as many ranks as tasks, or as many as are meant.
+ALLOCATION=4 on_ranks 2 2 doctor
+error_lines 1 " error rank 0 [^ ]+: 2 ranks were started, but the Slurm job has 4 tasks"
+no_loss
+ALLOCATION=4 COHORT_WORLD_SIZE=2 on_ranks 2 0 train "$CONFIG" $(options meant) train.max_steps=1
 
 # Rank 0 can write no checkpoint any more: every rank ends with what it says.
 timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A real Slurm of two nodes: a job that is asked to stop is queued again and ends as one that never was,
-# which launch/slurm/submit followed.
-# With COHORT_LONG=1 also: mpirun, the signal before the time is up, an array, a node that loses power.
+# which launch/slurm/submit followed; another number of ranks than the job's tasks is refused.
+# With COHORT_LONG=1 also: mpirun, the signal before the time is up, on four nodes by mpirun, too; an
+# array, a node that loses power.
 LOCAL=$2/cluster/local
 reason=$("$LOCAL/slurm" check) || {
   echo "Skipped: $reason"
@@ -69,7 +70,9 @@ equal() {
 }
 
 shard sentiment
-"$LOCAL/hosts" up 3 && slurm up 2 || die "no Slurm"
+hosts=3
+[ "${COHORT_LONG:-0}" != 1 ] || hosts=5
+"$LOCAL/hosts" up $hosts && slurm up 2 || die "no Slurm"
 cat >cluster.yaml <<'END'
 partition: main
 nodes: 2
@@ -98,8 +101,30 @@ ended 0 1
 grep -q "Queued again" "$LOG" || grep -q "which is 75" "$LOG" || die "not told that it was stopped"
 equal whole asked
 
+submit good --
+wait_for_step good 20
+slurm do scancel --batch --signal=USR2 "$id"
+ended 75 0
+
 from_file 2 usage train.epoch=3
 says "did you mean"
+
+# batch CODE COMMAND...: in a job of two nodes and four tasks, with what it says in $LOG.
+batch() {
+  LOG=$WORK/batch.log
+  printf '#!/bin/bash\nunset COHORT_WORLD_SIZE\n%s\n' "${*:2}" >batch.sbatch
+  slurm do sbatch -W --no-requeue -N2 -n4 -o "$LOG" batch.sbatch >/dev/null
+  local status=$?
+  [ $status = "$1" ] || die "exit $status instead of $1: ${*:2}"
+}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+batch 2 "$MPIEXEC" -n 2 "$COHORT" doctor
+says "2 ranks were started, but the Slurm job has 4 tasks"
+batch 2 srun --mpi=pmix -N1 -n2 "$COHORT" doctor
+says "the ranks are on 1 of the job's 2 nodes"
+batch 0 "$MPIEXEC" -n 4 "$COHORT" doctor --folder "$WORK/doctor" --mib 1
+batch 0 srun --mpi=pmix "$COHORT" doctor --folder "$WORK/doctor" --mib 1
+batch 0 COHORT_WORLD_SIZE=2 "$MPIEXEC" -n 2 "$COHORT" doctor --folder "$WORK/doctor" --mib 1
 [ "${COHORT_LONG:-0}" = 1 ] || { echo "slurm passed" && exit 0; }
 
 export COHORT_START=mpirun
@@ -113,6 +138,16 @@ submit time_up --time=1 --signal=B:USR1@30 -- --chaos slow-rank=1:20x
 ended 0 '[1-9]'   # a busy machine may need more than two
 grep -q "which is 75" "$LOG" || die "the signal before the time is up led to no checkpoint"
 equal whole time_up
+
+# The same by mpirun, on four nodes.
+export COHORT_START=mpirun
+submit whole4 -N4 -n4 --
+ended 0 0
+submit time_up4 -N4 -n4 --time=1 --signal=B:USR1@30 -- --chaos slow-rank=1:20x
+ended 0 '[1-9]'
+grep -q "which is 75" "$LOG" || die "the signal before the time is up led to no checkpoint"
+equal whole4 time_up4
+unset COHORT_START
 
 submit array --array=0-1%1 -- name=array-%a
 await_none

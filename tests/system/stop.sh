@@ -4,11 +4,15 @@
 . "$(dirname "$0")/lib.sh" "$@"
 
 shard sentiment
-start() {
-  local run=$1
+start() {  # start RUN LAUNCHER... [-- OPTION...]
+  local run=$1 front=()
   shift
-  "$@" "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" data.shards="$SET/sentiment" runs="$RUNS" \
-    name="$run" train.epochs=500 device.threads=1 checkpoint.every_steps=9 >"$LOG" 2>&1 &
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    front+=("$1")
+    shift
+  done
+  "${front[@]}" "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" data.shards="$SET/sentiment" runs="$RUNS" \
+    name="$run" train.epochs=500 device.threads=1 checkpoint.every_steps=9 "${@:2}" >"$LOG" 2>&1 &
   job=$!
   wait_for_step "$run" 9
 }
@@ -55,4 +59,23 @@ expect 0 "$MPIEXEC" -n 2 "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" $(evaluat
 ends_as_whole part
 state() { sed -n '/"ranking"/,/"rollbacks"/p' "$RUNS/$1/checkpoints/step-$(last_step whole)/state.json"; }
 [ -n "$(state whole)" ] && [ "$(state part)" = "$(state whole)" ] || die "another ranking"
+
+# A second signal does not wait for the step, which here never ends; the last checkpoint stays good.
+for ranks in 1 2; do
+  run=twice$ranks
+  launcher=(env)
+  [ $ranks = 1 ] || launcher=("$MPIEXEC" -n 2)
+  start $run "${launcher[@]}" -- --chaos hang-rank=0@step=40
+  until grep -q 'chaos: hang-rank' "$LOG"; do sleep 0.05; done
+  kill -TERM $(ranks)
+  sleep 1
+  [ "$(ranks | wc -l)" = $ranks ] || die "the first signal ended $run in the middle of a step"
+  began=$(date +%s%3N)
+  kill -TERM $(ranks)
+  ends_with 75 "a second signal"
+  took=$(($(date +%s%3N) - began))
+  [ $took -lt $((5000 * PATIENCE)) ] || die "a second signal took $took ms"
+  [ -z "$(ranks)" ] || die "ranks outlive a second signal"
+  expect 0 "$COHORT" verify "$RUNS/$run/checkpoints/step-$(last_step $run)"
+done
 echo "stop passed"

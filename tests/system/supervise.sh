@@ -29,7 +29,7 @@ ends_with() {
   local status=$?
   [ "$status" = "$1" ] || die "exit $status instead of $1: $2"
 }
-incidents() { grep -c "\"event\":\"$2\"" "$RUNS/$1/incidents.jsonl"; }
+incidents() { grep -c "\"event\":\"$2\"" "$RUNS/$1/incidents.jsonl" 2>/dev/null; }
 
 # What each code of a launcher means.
 . "$LAUNCH/exit_codes.sh"
@@ -56,8 +56,33 @@ done <<'END'
 0 0 5 srun: error: Timed out waiting for job step to complete
 1 0 5 ORTE has lost communication with a remote daemon.
 1 0 2 There are not enough slots available in the system
+1 0 5 ORTE has lost communication with a remote daemon. rm: No such file or directory
+1 0 1 a non-zero exit code. Per user-direction, the job has been aborted.
+1 0 5 bash: line 1: orted: command not found
+1 0 2 execve(): No such file or directory
+1 0 1 2026-11-24T00:00:00Z warn: x: No such file or directory, ORTE has lost
 127 0 2
 END
+# The same failure: with other numbers, on the same host.
+alike() { [ "$(without_numbers <<<"$1")" = "$(without_numbers <<<"$2")" ]; }
+alike "rank 2 (node01) at step 12 is gone after 1.5 s." "rank 3 (node01) at step 7 is gone after 20 s." ||
+  die "the same failure is taken for two"
+for other in node02 node-01 10.0.0.2; do
+  ! alike "rank 2 (node01) is gone" "rank 2 ($other) is gone" || die "node01 is taken for $other"
+done
+! alike "10.0.0.1:33 is gone" "10.0.0.2:33 is gone" || die "two addresses are taken for one"
+
+# Requests before the job's number is known, and after: each is handed on once.
+sh -c 'trap "echo asked >>'"$WORK"'/asked" USR1; echo >'"$WORK"'/ready; while :; do sleep 0.05; done' &
+ask
+[ $ASKED = 1 ] && [ $HANDED = 0 ] || die "a request was handed to no job"
+JOB=$!
+until [ -e ready ]; do sleep 0.05; done
+hand_on && hand_on
+sleep 0.3 && ask && sleep 0.3
+[ "$(grep -c asked asked)" = 2 ] || die "$(grep -c asked asked) requests reach a job instead of 2"
+kill -9 "$JOB" && wait "$JOB" 2>/dev/null
+JOB='' ASKED=0 HANDED=0
 
 shard sentiment
 expect 0 "$LAUNCH/mpirun.sh" 2 train "$CONFIG" $(options whole)
@@ -89,6 +114,31 @@ ends_with 75 "SIGTERM to the supervisor"
 [ "$(incidents asked stopped)" = 1 ] || die "the stop is not noted"
 supervise asked --
 ends_with 0 "the start after a stop"
+
+# Only the second place takes checkpoints, by a stand-in for the program: they are progress, so that
+# more failures than --same are outlived; without progress they are not.
+mkdir "$WORK/fake"
+cp "$WORK/build/CMakeCache.txt" "$WORK/fake"
+cat >"$WORK/fake/cohort" <<END
+#!/bin/bash
+n=\$(cat "$WORK/starts" 2>/dev/null || echo 0)
+[ \$n -lt 4 ] || exit 0
+echo \$((n + 1)) >"$WORK/starts"
+mkdir -p "$RUNS/second" && printf 'checkpoint:\n  second: %s\n' "$WORK/else" >"$RUNS/second/config.yaml"
+echo second-01 >"$RUNS/second/id"
+[ -e "$WORK/stuck" ] || mkdir -p "$WORK/else/second-01/checkpoints/step-00000000000\$n"
+echo "2026-01-01T00:00:00Z error: no space" >&2
+exit 4
+END
+chmod +x "$WORK/fake/cohort"
+again=("$LAUNCH/supervise" --backoff 0 --same 2 1 train "$CONFIG" $(options second))
+COHORT_BUILD=$WORK/fake expect 0 "${again[@]}"
+[ "$(incidents second failed)" = 4 ] || die "$(incidents second failed) failures instead of 4"
+grep -q '"event":"done".*"checkpoint":"step-000000000003"' "$RUNS/second/incidents.jsonl" ||
+  die "the checkpoints of the second place are not noted"
+touch stuck && rm starts
+COHORT_BUILD=$WORK/fake expect 4 "${again[@]}"
+says "the same failure 2 times"
 
 # Nothing to cure: at once, or after the same failure three times.
 supervise usage -- train.epoch=3

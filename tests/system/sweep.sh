@@ -129,4 +129,38 @@ PATH=$WORK/bin:$PATH expect 0 "$COHORT" sweep array.yaml --slurm
 grep -qx '#SBATCH --time=0:10:00' "$RUNS/array/array.sbatch" || die "the array script lacks an option"
 expect 0 "$COHORT" sweep array.yaml --report
 expect_rows array done 2
+
+# How a task ends decides whether it is queued again: stopped (75) always, lost (5) not for ever.
+printf '#!/bin/bash\necho "$*" >>"%s"\n' "$WORK/noted" >bin/scontrol && chmod +x bin/scontrol
+# queued CODE RESTARTS WANTED
+queued() {
+  : >noted
+  sed "s/^.* sweep .*--task.*&\$/(exit $1) \&/" "$RUNS/array/array.sbatch" >task.sbatch
+  PATH=$WORK/bin:$PATH SLURM_RESTART_COUNT=$2 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=1 \
+    expect "$1" bash task.sbatch
+  [ "$(cat noted)" = "$3" ] || die "exit $1 after $2 restarts: '$(cat noted)' instead of '$3'"
+}
+queued 75 30 'requeue 7_1'
+queued 5 3 'requeue 7_1'
+queued 5 20 ''
+queued 3 0 ''
+
+# Side by side in a job of four tasks, as far as variables go: two ranks each, on cores of their own;
+# on hosts of their own where there are two. note.sh is where a trial is, before its launcher.
+cat >note.sh <<'END'
+echo "$1 $(sed -n 's/^Cpus_allowed_list:\t//p' /proc/self/status)" >>"$WHERE"
+shift
+exec "$@"
+END
+printf '#!/bin/bash\n[ "$*" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n' >bin/scontrol
+sweep_file places 'keys: {train.seed: {choice: [1, 2]}}' 'ranks: 2' 'parallel: 2' \
+  "launcher: [bash, $WORK/note.sh, \"{hosts}\", $MPIEXEC, -n, \"{ranks}\"]"
+export SLURM_JOB_ID=7 SLURM_NTASKS=4
+WHERE=$WORK/one expect 0 "$COHORT" sweep places.yaml
+expect_rows places done 2
+[ "$(cut -d: -f2 one | cut -d' ' -f1 | tr '\n' ' ')" = '2 2 ' ] || die "not two ranks each: $(cat one)"
+[ "$(nproc)" -lt 2 ] || [ "$(cut -d' ' -f2 one | sort -u | wc -l)" = 2 ] ||
+  die "trials share cores: $(cat one)"
+PATH=$WORK/bin:$PATH SLURM_JOB_NODELIST='n[1-2]' WHERE=$WORK/two expect 0 "$COHORT" sweep places.yaml --new
+[ "$(cut -d' ' -f1 two | sort | tr '\n' ' ')" = 'n1:2 n2:2 ' ] || die "not a host each: $(cat two)"
 echo "sweep passed"

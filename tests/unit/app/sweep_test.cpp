@@ -75,18 +75,55 @@ TEST(SweepReport, Json) {
 
 TEST(SweepRun, CommandOfATrial) {
   SweepSpec spec = grid("set: [b=2]\nranks: 3\nlauncher: [mpirun, --np, \"{ranks}\"]\n");
-  EXPECT_THAT(trial_command(spec, {"runs/s"}, make_point(spec, 0), 8),
+  const SweepSlice here = slice_of(spec, {"h"}, {0, 1}, 0);
+  EXPECT_THAT(trial_command(spec, {"runs/s"}, make_point(spec, 0), here, 8),
               ElementsAre("mpirun", "--np", "3", this_program(), "train", "runs/s/base.yaml", "b=2",
                           "a=1", "name=trial-0000", "runs=runs/s", "--resume"));
   spec.ranks = 1;
-  EXPECT_EQ(trial_command(spec, {"runs/s"}, make_point(spec, 0), 8)[0], this_program());
+  EXPECT_EQ(trial_command(spec, {"runs/s"}, make_point(spec, 0), here, 8)[0], this_program());
 }
 
-TEST(SweepRun, GpusAreDividedAmongSlots) {
-  EXPECT_EQ(gpus_of_slot("", 1, 2), "2,3");
-  EXPECT_EQ(gpus_of_slot("4,5,6,7", 1, 2), "6,7");
-  EXPECT_EQ(gpus_of_slot("4,5", 1, 1), "5");
-  EXPECT_THROW(gpus_of_slot("4,5,6", 1, 2), Error);
+TEST(SweepRun, TrialsAreOnHostsOfTheirOwn) {
+  SweepSpec spec = grid("ranks: 4\nparallel: 2\n");
+  const std::vector<std::string> hosts = {"a", "b", "c", "d"};
+  EXPECT_THAT(slice_of(spec, hosts, {0, 1}, 0).hosts, ElementsAre("a:2", "b:2"));
+  const SweepSlice second = slice_of(spec, hosts, {0, 1}, 1);
+  EXPECT_THAT(second.hosts, ElementsAre("c:2", "d:2"));
+  EXPECT_THAT(second.cores, ElementsAre()) << "all of them";
+  std::vector<std::string> words = trial_command(spec, {"runs/s"}, make_point(spec, 0), second, 8);
+  words.resize(6);
+  EXPECT_THAT(words, ElementsAre("mpirun", "-n", "4", "--host", "c:2,d:2", this_program()));
+  spec.ranks = 3;
+  EXPECT_THAT(slice_of(spec, hosts, {0}, 0).hosts, ElementsAre("a:1", "b:2"));
+  spec.parallel = 1;
+  spec.launcher = {"x", "-h", "{hosts}"};
+  words = trial_command(spec, {"runs/s"}, make_point(spec, 0), slice_of(spec, hosts, {0}, 0), 8);
+  EXPECT_EQ(words[2], "a:1,b:1,c:1");
+}
+
+TEST(SweepRun, MoreTrialsThanHostsShareOneByCores) {
+  SweepSpec spec = grid("ranks: 1\nparallel: 5\n");
+  const std::vector<int> cores = {0, 2, 4, 6, 8, 9};
+  std::vector<std::string> hosts;
+  std::vector<std::vector<int>> slices;
+  for (i64 slot = 0; slot < 5; ++slot) {
+    const SweepSlice slice = slice_of(spec, {"a", "b"}, cores, slot);
+    hosts.push_back(slice.hosts[0]);
+    slices.push_back(slice.cores);
+  }
+  EXPECT_THAT(hosts, ElementsAre("a:1", "a:1", "a:1", "b:1", "b:1"));
+  EXPECT_THAT(slices, ElementsAre(ElementsAre(0, 2), ElementsAre(4, 6), ElementsAre(8, 9),
+                                  ElementsAre(0, 2, 4), ElementsAre(6, 8, 9)));
+  EXPECT_EQ(trial_command(spec, {"runs/s"}, make_point(spec, 0), slice_of(spec, {"a", "b"}, cores, 4),
+                          6)[0], "mpirun") << "one rank, but elsewhere";
+  EXPECT_THAT(slice_of(spec, {"a"}, {0, 1}, 3).cores, ElementsAre()) << "fewer cores than trials";
+}
+
+TEST(SweepRun, GpusAreDividedAmongTheTrialsOfAHost) {
+  EXPECT_EQ(gpus_of_place("", 1, 2), "2,3");
+  EXPECT_EQ(gpus_of_place("4,5,6,7", 1, 2), "6,7");
+  EXPECT_EQ(gpus_of_place("4,5", 1, 1), "5");
+  EXPECT_THROW(gpus_of_place("4,5,6", 1, 2), Error);
 }
 
 TEST(SweepRun, LastErrorOfALog) {
@@ -131,7 +168,7 @@ TEST(Child, LockIsExclusiveUntilClosed) {
 }
 
 TEST(Child, BecomesTheCommandOnlyUnderItsParent) {
-  EXPECT_EQ(become_child(-1, {"true"}), 75);
+  EXPECT_EQ(become_child(-1, "all", {"true"}), 75);
 }
 
 }  // namespace

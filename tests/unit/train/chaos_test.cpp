@@ -83,6 +83,16 @@ TEST(ChaosEvents, ARankThatTheJobLacksIsRefusedUnlessItHasHappened) {
   EXPECT_FALSE(chaos.poisons(1, 1));
 }
 
+TEST(ChaosEvents, ARankThatTheJobLacksAfterItHasShrunkIsDropped) {
+  MemoryFiles files;
+  files.make_folder("run");
+  write_atomically(files, "run/run.json", "{}");   // begun by another attempt
+  CHAOS(chaos, "kill-rank=4@step=1,nan=3@step=2", files, 3);
+  chaos.before_step(1, 1);
+  EXPECT_TRUE(chaos.poisons(2, 1)) << "the others stay";
+  EXPECT_FALSE(files.exists("run/chaos/kill-rank=4@step=1"));
+}
+
 TEST(ChaosEvents, HappenOnceOnTheirRankAndStep) {
   MemoryFiles files;
   files.make_folder("run");
