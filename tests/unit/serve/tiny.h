@@ -120,11 +120,12 @@ inline Tiny make_tiny(const std::string& name, const std::string& csv, const std
   return t;
 }
 
-// Users and items with a number each.
-inline Tiny make_two_tower(const std::string& name) {
+// Users and items with a number each. `others`: users more, whose ids come first.
+inline Tiny make_two_tower(const std::string& name, int others = 0) {
   std::string csv = "user,u0,item,i0,label\n";
   for (int r = 0; r < 40; ++r)
-    csv += fmt::format("u{},{},i{},{},{}\n", r % 7, 0.5 * (r % 7), r % 5, 1.5 - r % 5, r % 2);
+    csv += fmt::format("{}{},{},i{},{},{}\n", r < others ? "a" : "u", r % 7, 0.5 * (r % 7), r % 5,
+                       1.5 - r % 5, r % 2);
   return make_tiny(name, csv,
                    "  - {name: user, kind: id}\n  - {name: item, kind: id}\n"
                    "  - {name: user_features, kind: number, columns: [u0]}\n"
