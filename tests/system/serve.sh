@@ -57,6 +57,17 @@ printf x >>damaged/weights.safetensors
 expect 4 "$COHORT" serve damaged --port 0
 says "damaged/weights.safetensors"
 
+# A signal while a bundle is opened, here one that never ends: nothing is waited for.
+mkdir hangs
+mkfifo hangs/MANIFEST.sha256
+"$COHORT" serve hangs --port 0 >"$LOG" 2>&1 &
+SERVER=$!
+exec 3>hangs/MANIFEST.sha256
+kill -TERM "$SERVER"
+wait "$SERVER" || die "the server that was starting ended with $?"
+says "ending at once"
+exec 3>&-
+
 # A repository: what is current is served, a broken version is not, and no request is lost.
 expect 0 "$COHORT" publish "$B" --repo "$WORK/repo"
 serve --repo "$WORK/repo" --name film
@@ -83,6 +94,12 @@ wait "$LOAD" || die "the load's clients failed"
 cp loaded "$LOG"
 says '"lost": 0'
 says '"versions": ["1", "2"]'
+mkdir "$WORK/repo/versions/000010"
+mkfifo "$WORK/repo/versions/000010/MANIFEST.sha256"
+ln -s versions/000010 link && mv -T link "$WORK/repo/current"
+exec 3>"$WORK/repo/versions/000010/MANIFEST.sha256"
+check body "$URL/v2/models/film/versions/2/ready" 200
 kill -TERM "$SERVER"
 stopped
+exec 3>&-
 echo "serve passed"
