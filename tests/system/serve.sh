@@ -9,25 +9,33 @@ PYTHON=${COHORT_TEST_PYTHON:-python3}
   skip "tritonclient[http] and numpy are needed by COHORT_TEST_PYTHON"
 check() { expect 0 "$PYTHON" "$CHECK" "$@"; }
 
-# bundle NAME STEPS: of a short training.
+LIST=$2/tests/system/export_check.py
+
+# bundle NAME STEPS CONFIG SET: of a short training. Its rows' answers are in NAME.answers.
 bundle() {
-  expect 0 "$COHORT" train "$CONFIGS/sentiment-cnn.yaml" data.shards="$SET/sentiment" runs="$RUNS" \
+  expect 0 "$COHORT" train "$CONFIGS/$3.yaml" data.shards="$SET/$4" runs="$RUNS" \
     name="$1" train.epochs=1 train.max_steps="$2" data.lanes=0 train.global_batch=7 device.threads=1 \
     optimizer.warmup_steps=0
   expect 0 "$COHORT" export "$RUNS/$1" --to "$WORK/bundles/$1"
+  "$PYTHON" "$LIST" rows "$WORK/bundles/$1" >rows.jsonl || die "rows of $1"
+  "$COHORT" score "$WORK/bundles/$1" <rows.jsonl >"$1.answers" 2>"$LOG" || die "score of $1"
 }
 
-shard sentiment
-bundle first 2
-bundle second 4
+shard sentiment behavior next-event recommend
+expect 0 "$PYTHON" "$LIST" pictures "$WORK/pictures"
+expect 0 "$COHORT" shard "$SHARDS/cifar10-jpeg.yaml" root="$WORK/pictures" output="$SET/pictures"
+bundle first 2 sentiment-cnn sentiment
+bundle second 4 sentiment-cnn sentiment
+bundle numbers 2 behavior-lstm behavior
+bundle ids 2 behavior-next-event next-event
+bundle towers 2 recommend-two-tower recommend
+bundle image 2 image-cnn pictures
 B=$WORK/bundles/first
-"$PYTHON" "$2/tests/system/export_check.py" rows "$B" >rows.jsonl || die "rows"
-"$COHORT" score "$B" <rows.jsonl >answers.jsonl 2>"$LOG" || die "score"
 
 # What is asked, as others ask.
 serve "$B" --max-body-mib 2 --queue 4096
-check triton "$URL" first "$B" answers.jsonl
-check metrics "$URL" 'cohort_requests_total{route="infer",code="200"} 3' \
+check triton "$URL" first "$B" first.answers
+check metrics "$URL" 'cohort_requests_total{route="infer",code="200"} 8' \
   "cohort_bundle_info{model=\"first\",version=\"1\",digest=\"$(cut -c 1-64 "$B/MANIFEST.sha256")\""
 check hostile "$URL"
 check body "$URL/v2/models/other" 404
@@ -45,6 +53,18 @@ cp loaded "$LOG"
 says '"lost": 0'
 says '"refused": 0'
 ! grep -q '"answered": 0' loaded || die "nothing was answered under load"
+
+# What is asked of other columns: sequences of numbers, of ids; numbers and ids; pictures.
+"$PYTHON" "$LIST" users "$WORK/bundles/towers" >users.jsonl || die "users"
+"$COHORT" score "$WORK/bundles/towers" --top 4 <users.jsonl >towers.top 2>"$LOG" || die "score --top"
+for name in numbers ids towers image; do
+  serve "$WORK/bundles/$name"
+  top=
+  [ ! -e "$name.top" ] || top=$name.top
+  check triton "$URL" "$name" "$WORK/bundles/$name" "$name.answers" ${top:+"$top"}
+  kill -TERM "$SERVER"
+  stopped
+done
 
 # A taken port, a damaged bundle: told, and nothing is served.
 serve "$B"

@@ -1,13 +1,15 @@
 """Asks a server of `cohort serve` as others would.
 
-  serve_check.py triton URL NAME BUNDLE ANSWERS   tritonclient, binary and JSON, against ANSWERS of
-                                                  cohort score to the rows of golden.jsonl
+  serve_check.py triton URL NAME BUNDLE ANSWERS [TOP]
+      tritonclient, binary and JSON, against ANSWERS of cohort score to the rows of golden.jsonl, and
+      against TOP, the best four items of their users
   serve_check.py hostile URL                      what is malformed, huge or slow gets an error
   serve_check.py load URL REPORT STOP             rows until the file STOP is there, or no connection
                                                   is taken; writes how many were answered, and lost
   serve_check.py metrics URL LINE...              each line is in /metrics
   serve_check.py body URL STATUS                  of GET URL, printed
 """
+import base64
 import http.client
 import json
 import pathlib
@@ -33,7 +35,41 @@ def ask(url, path, body=None, headers=None, timeout=60):
     return reply.status, data
 
 
-def triton(url, name, bundle, answers):
+def tensor(client, np, column, values, width, binary):
+    """Raw values of a column: as numbers and files where that can be, else as texts."""
+    kind, datatype = column["parameters"]["kind"], "BYTES"
+    if kind == "number":
+        array, datatype = np.array([float(v) for v in values], np.float32), "FP32"
+    elif kind == "id" and binary and all(v.isdigit() for v in values):
+        array, datatype = np.array([int(v) for v in values]), "INT64"
+    elif kind in ("numbers", "ids") and len(values) == 1:
+        words = values[0].split()
+        shape = (1, len(words) // width) + ((width,) if width > 1 else ())
+        datatype = "FP32" if kind == "numbers" else "INT64"
+        array = np.array([float(w) for w in words]).reshape(shape)
+        array = array.astype(np.float32 if kind == "numbers" else np.int64)
+    elif kind == "image" and binary:
+        array = np.array([base64.b64decode(v) for v in values], object)
+    else:
+        array = np.array(values, object)
+    one = client.InferInput(column["name"], list(array.shape), datatype)
+    one.set_data_from_numpy(array, binary_data=binary)
+    return one
+
+
+def compare(np, reply, outputs, wanted):
+    for output in outputs:
+        got = reply.as_numpy(output["name"])
+        expected = [w[output["name"]] for w in wanted]
+        if output["datatype"] == "BYTES":
+            got = [[v.decode() if isinstance(v, bytes) else v for v in np.ravel(g)] for g in got]
+            assert got == [list(np.ravel(e)) for e in expected], output
+        else:
+            expected = np.array(expected).reshape(got.shape)
+            assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), output
+
+
+def triton(url, name, bundle, answers, top=None):
     import numpy as np
     import tritonclient.http as client
     server = client.InferenceServerClient("%s:%d" % parts(url))
@@ -41,43 +77,31 @@ def triton(url, name, bundle, answers):
     told = server.get_model_metadata(name)
     rows = [json.loads(line)["raw"]
             for line in pathlib.Path(bundle, "golden.jsonl").read_text().splitlines()]
+    rules = json.loads(pathlib.Path(bundle, "preprocess.json").read_text())["inputs"]
+    widths = {c: rule.get("width", 1) for rule in rules for c in rule.get("columns", ())}
     wanted = [json.loads(line) for line in pathlib.Path(answers).read_text().splitlines()]
     assert len(rows) == len(wanted)
-    for binary in (True, False):
-        inputs = []
-        for column in told["inputs"]:
-            values = [row[column["name"]] for row in rows]
-            if column["datatype"] == "FP32":
-                array = np.array([float(v) for v in values], np.float32)
-            else:
-                array = np.array([str(v) for v in values], object)
-            inputs.append(client.InferInput(column["name"], list(array.shape), column["datatype"]))
-            inputs[-1].set_data_from_numpy(array, binary_data=binary)
-        outputs = [client.InferRequestedOutput(o["name"], binary_data=binary)
-                   for o in told["outputs"]]
-        reply = server.infer(name, inputs, outputs=outputs, request_id="r1")
+
+    def ask(columns, some, binary, outputs, **more):
+        inputs = [tensor(client, np, c, [r[c["name"]] for r in some], widths.get(c["name"], 1),
+                         binary)
+                  for c in columns]
+        reply = server.infer(name, inputs, request_id="r1", outputs=[
+            client.InferRequestedOutput(o["name"], binary_data=binary) for o in outputs], **more)
         assert reply.get_response()["id"] == "r1"
-        for output in told["outputs"]:
-            got = reply.as_numpy(output["name"])
-            expected = [w[output["name"]] for w in wanted]
-            if output["datatype"] == "BYTES":
-                assert [v.decode() if isinstance(v, bytes) else v for v in got] == expected
-            else:
-                expected = np.array(expected).reshape(got.shape)
-                assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), output
-    alone = None
-    if len(told["inputs"]) == 1:
-        alone = server.infer(name, [slice_of(client, np, told, rows[0])])
-    assert alone is None or alone.as_numpy(told["outputs"][0]["name"]).shape[0] == 1
+        return reply
+    for binary in (True, False):
+        for k, some in [(0, rows)] + [(k, [rows[k]]) for k in range(3)]:
+            reply = ask(told["inputs"], some, binary, told["outputs"])
+            compare(np, reply, told["outputs"], wanted[k:k + len(some)])
+        if top:
+            found = [json.loads(line)["items"] for line in pathlib.Path(top).read_text().splitlines()]
+            best = [{"items": [i["item"] for i in f],
+                     "scores": [i.get("score", i.get("logit")) for i in f]} for f in found]
+            outputs = [{"name": "items", "datatype": "BYTES"}, {"name": "scores", "datatype": "FP32"}]
+            user = [c for c in told["inputs"] if c["name"] == "user"]
+            compare(np, ask(user, rows, binary, outputs, parameters={"top": 4}), outputs, best)
     print(len(rows), "rows agree")
-
-
-def slice_of(client, np, told, row):
-    column = told["inputs"][0]
-    array = np.array([str(row[column["name"]])], object)
-    one = client.InferInput(column["name"], [1], "BYTES")
-    one.set_data_from_numpy(array)
-    return one
 
 
 def raw(url, data, timeout=60):
