@@ -38,6 +38,7 @@ check triton "$URL" first "$B" first.answers
 check metrics "$URL" 'cohort_requests_total{route="infer",code="200"} 8' \
   "cohort_bundle_info{model=\"first\",version=\"1\",digest=\"$(cut -c 1-64 "$B/MANIFEST.sha256")\""
 check hostile "$URL"
+check fuzz "$URL" first "$B"
 check body "$URL/v2/models/other" 404
 check body "$URL/v1/model" 200
 says '"lineage"'
@@ -62,6 +63,7 @@ for name in numbers ids towers image; do
   top=
   [ ! -e "$name.top" ] || top=$name.top
   check triton "$URL" "$name" "$WORK/bundles/$name" "$name.answers" ${top:+"$top"}
+  check fuzz "$URL" "$name" "$WORK/bundles/$name"
   kill -TERM "$SERVER"
   stopped
 done

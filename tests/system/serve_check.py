@@ -4,6 +4,7 @@
       tritonclient, binary and JSON, against ANSWERS of cohort score to the rows of golden.jsonl, and
       against TOP, the best four items of their users
   serve_check.py hostile URL                      what is malformed, huge or slow gets an error
+  serve_check.py fuzz URL NAME BUNDLE             mutated requests of a golden row
   serve_check.py load URL REPORT STOP             rows until the file STOP is there, or no connection
                                                   is taken; writes how many were answered, and lost
   serve_check.py metrics URL LINE...              each line is in /metrics
@@ -147,15 +148,30 @@ def hostile(url):
     assert time.monotonic() - start < 9, time.monotonic() - start  # of the 10 that a head has
     for s in slow:
         s.close()
+
+
+def fuzz(url, name, bundle):
+    """Mutated requests of the first golden row: an answer, or none where there is no request."""
+    row = json.loads(pathlib.Path(bundle, "golden.jsonl").read_text().splitlines()[0])["raw"]
+    inputs = [{"name": n, "datatype": "BYTES", "shape": [1], "data": [v]} for n, v in row.items()]
     random.seed(1)
-    good = (b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n"
-            b'{"rows":[{"text":"good"}]}')
-    for _ in range(300):
-        data = bytearray(good)
+    for k in range(400):
+        path, body = ("/v1/score", {"row": row}) if k % 2 else (
+            f"/v2/models/{name}/infer", {"inputs": inputs})
+        body = json.dumps(body).encode()
+        data = bytearray(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" %
+                         (path.encode(), len(body)) + body)
+        if k < 2:
+            assert raw(url, bytes(data)).startswith(b"HTTP/1.1 200"), path
         for _ in range(random.randint(1, 6)):
-            data[random.randrange(len(data))] = random.randrange(256)
-        raw(url, bytes(data[:random.randint(1, len(data))]))
-    assert alive()
+            # Half of them in the row alone.
+            data[random.randrange(0 if k % 4 < 2 else len(data) - len(body), len(data))] = (
+                random.randrange(256))
+        if k % 3 == 0:
+            del data[random.randint(1, len(data)):]
+        reply = raw(url, bytes(data))
+        assert not reply or reply.startswith((b"HTTP/1.1 200", b"HTTP/1.1 4")), (data, reply)
+    assert ask(url, "/v2/health/live")[0] == 200
 
 
 def load(url, report, stop):
@@ -222,5 +238,5 @@ def body(url, status):
 
 
 if __name__ == "__main__":
-    {"triton": triton, "hostile": hostile, "load": load, "metrics": metrics,
-     "body": body}[sys.argv[1]](*sys.argv[2:])
+    {"triton": triton, "hostile": hostile, "fuzz": fuzz, "load": load,
+     "metrics": metrics, "body": body}[sys.argv[1]](*sys.argv[2:])
