@@ -102,7 +102,7 @@ TEST(ServerSwap, NoRequestIsLostWhileAModelIsReplaced) {
     }));
   for (int k : {1, 2}) {
     const int before = answered;
-    for (int n = 0; n < 60000 && answered < before + 20; ++n)
+    for (int n = 0; n < 60000 && !testing::Test::HasFailure() && answered < before + 20; ++n)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     server.replace(slow(k));
     EXPECT_EQ(models[k].made, 4);
@@ -149,7 +149,7 @@ TEST(ServerSwap, ModelsOfOtherVocabulariesAreSwappedUnderBinaryLoad) {
     }));
   for (int k = 1; k <= 10; ++k) {
     const int before = answered;
-    for (int n = 0; n < 60000 && answered < before + 3; ++n)
+    for (int n = 0; n < 60000 && !testing::Test::HasFailure() && answered < before + 3; ++n)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     server.replace(models[k % 2]);
   }
