@@ -62,13 +62,13 @@ class ChildHandoff final : public Handoff {
   const HandoffTotals& totals() const override { return totals_; }
 
  private:
+  // What fails is one hand-off: those that wait go on waiting.
   template <class Work>
   void guarded(Work work) {
     try {
       work();
     } catch (const std::exception& e) {
       ++totals_.failed;
-      waiting_.clear();
       log::warn("hand-off to {}: {}; training goes on", config_.repo, e.what());
     }
   }
@@ -95,7 +95,7 @@ class ChildHandoff final : public Handoff {
   }
 
   void start() {
-    under_way_ = waiting_.front();
+    under_way_ = std::move(waiting_.front());
     waiting_.erase(waiting_.begin());
     Files& files = real_files();
     files.remove(scratch_);   // of a run that was killed

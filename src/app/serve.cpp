@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -96,13 +98,59 @@ class StopRequests {
   sigset_t signals_{}, before_{};
 };
 
-// Looks at the pointer of a repository, and replaces what is served.
+// As long as it lives, a signal ends the process at once, with this exit code.
+class EndsAtOnce {
+ public:
+  EndsAtOnce(const StopRequests& stop, int code)
+      : thread_([this, &stop, code] {
+          while (!over_)
+            if (stop.within(milliseconds(20))) {
+              log::info("ending at once");
+              std::_Exit(code);
+            }
+        }) {}
+  ~EndsAtOnce() {
+    over_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+// Looks at the pointer of a repository every second, and replaces what is served.
 class Follower {
  public:
   Follower(const ServeOptions& options, Place place, Server& server)
-      : options_(options), tried_(std::move(place)), server_(server) {}
+      : options_(options), tried_(std::move(place)), server_(server) {
+    if (!options_.repo.empty()) thread_ = std::thread([this] { run(); });
+  }
+  ~Follower() {
+    while (!end(milliseconds(1000))) {}
+    if (thread_.joinable()) thread_.join();
+  }
+  // False: it is opening a version, which takes longer than that.
+  bool end(milliseconds time) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+    return changed_.wait_for(lock, time, [this] { return ended_ || !thread_.joinable(); });
+  }
+
+ private:
+  void run() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!changed_.wait_for(lock, milliseconds(1000), [this] { return stopping_; })) {
+      lock.unlock();
+      look();
+      lock.lock();
+    }
+    ended_ = true;
+    changed_.notify_all();
+  }
+
   void look() {
-    if (options_.repo.empty()) return;
     try {
       const Place place = newest(options_);
       if (place == tried_ && (good_ || ++looks_ < 10)) return;   // a broken one again after a while
@@ -123,13 +171,16 @@ class Follower {
     }
   }
 
- private:
   const ServeOptions& options_;
   Place tried_;
   Server& server_;
   bool good_ = true;
   int looks_ = 0;
   std::string told_;                     // why not, once
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false, ended_ = false;
+  std::thread thread_;
 };
 
 ServerOptions server_options(const ServeOptions& o) {
@@ -159,24 +210,20 @@ void serve_until_stopped(const ServeOptions& options, HttpServer& http, Server& 
     failed = !asked;
     if (failed) pthread_kill(main_thread, SIGTERM);
   });
-  while (!stop.within(milliseconds(1000))) follower.look();
+  while (!stop.within(milliseconds(1000))) {}
   log::info("stopping: taking requests for {} ms more", options.drain_ms);
   server.set_ready(false);
   http.drain();
   asked = true;
-  std::atomic<bool> over{false};
-  std::thread second([&] {
-    while (!over)
-      if (stop.within(milliseconds(100))) std::_Exit(1);
-  });
+  const EndsAtOnce second(stop, 1);
   const auto until = std::chrono::steady_clock::now() + milliseconds(options.drain_ms);
   while (std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(milliseconds(std::min(20LL, options.drain_ms)));
   http.stop();
   listener.join();
-  over = true;
-  second.join();
   if (failed) fail(Exit::storage, "the listener ended by itself; is the host out of sockets?");
+  log::info("stopped; all that was begun is answered");
+  if (!follower.end(milliseconds(1000))) std::_Exit(0);   // what it opens nobody waits for
 }
 
 }  // namespace
@@ -187,6 +234,7 @@ bool is_model_name(const std::string& name) {
 
 int run_serve(const ServeOptions& options) {
   const StopRequests stop;
+  auto starting = std::make_unique<EndsAtOnce>(stop, 0);   // nothing is begun that could be lost
   const Place place = newest(options);
   const auto model = load(options, place);
   // The server asks for connections; the listener hands it requests.
@@ -198,6 +246,7 @@ int run_serve(const ServeOptions& options) {
   with_connections.connections = [&http] { return http.connections(); };
   server = std::make_unique<Server>(model, with_connections);
   const int port = http.bind(options.host, options.port);
+  starting.reset();
   const bool v6 = options.host.find(':') != std::string::npos;
   log::info("serving {} version {}, {} of step {}", model->name, model->version,
             model->digest.substr(0, 12), model->step);
@@ -205,7 +254,6 @@ int run_serve(const ServeOptions& options) {
   std::fflush(stdout);
   Follower follower(options, place, *server);
   serve_until_stopped(options, http, *server, follower, stop);
-  log::info("stopped; all that was begun is answered");
   return 0;
 }
 

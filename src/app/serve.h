@@ -19,8 +19,8 @@ struct ServeOptions {
 bool is_model_name(const std::string& name);
 
 // Prints the URL when requests are taken. Returns 0 after SIGTERM or SIGINT, when all that was begun
-// is answered; a second signal ends the process at once. Exit::storage, and nothing is served, where
-// checksums or golden rows differ; Exit::usage where the port cannot be had.
+// is answered; a second signal, or one before that, ends the process at once. Exit::storage, and
+// nothing is served, where checksums or golden rows differ; Exit::usage where the port cannot be had.
 int run_serve(const ServeOptions& options);
 
 }  // namespace cohort

@@ -17,8 +17,6 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using Model = std::shared_ptr<const ServedModel>;
 
-constexpr int tries = 20;   // of a request whose rows met two models
-
 struct Request {
   std::condition_variable changed;
   i64 open = 0;                        // pieces in the queue or in a batch
@@ -32,7 +30,6 @@ struct Piece {
   std::shared_ptr<Request> request;
   Clock::time_point arrived;
   std::vector<RowReply> replies;
-  Model model;
   bool failed = false;
   i64 size() const { return static_cast<i64>(rows.size()); }
 };
@@ -53,8 +50,11 @@ Pieces cut(std::vector<json> rows, i64 top, i64 most) {
 }  // namespace
 
 struct Batcher::State {
-  State(Model first, const BatchLimits& l, BatchEvents e)
-      : limits(l), events(std::move(e)), wanted(std::move(first)) {}
+  State(Model m, const BatchLimits& l, BatchEvents e)
+      : limits(l), events(std::move(e)), model(std::move(m)) {
+    limits.workers = std::max(1, limits.workers);
+    limits.rows = std::max<i64>(1, limits.rows);
+  }
 
   // ---- requests
 
@@ -163,12 +163,9 @@ struct Batcher::State {
     return good;
   }
 
-  void answer_batch(const AnswerRows& score, const Model& model, const Pieces& batch) {
+  void answer_batch(const AnswerRows& score, const Pieces& batch) {
     i64 rows = 0;
-    for (const auto& piece : batch) {
-      piece->model = model;
-      rows += piece->size();
-    }
+    for (const auto& piece : batch) rows += piece->size();
     // One that breaks the scorer must not take its neighbours with it.
     if (!run(score, batch, 0, batch.size()))
       for (std::size_t k = 0; k < batch.size(); ++k)
@@ -184,49 +181,50 @@ struct Batcher::State {
   }
 
   void work() {
-    Model model, tried;
-    AnswerRows score;
+    const AnswerRows score = make_scorer();
+    if (!score) return;
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-      const auto renew = [&] { return wanted != tried && !renewing; };
-      idle.wait(lock, [&] { return renew() || (!collecting && (stopping || !queue.empty())); });
-      if (renew()) {
-        tried = wanted;
-        renew_scorer(model, score, tried, lock);
-        if (!score) return;
-        continue;
-      }
+      idle.wait(lock, [&] { return !collecting && (stopping || !queue.empty()); });
       if (queue.empty()) return;
       collect(lock);
       const Pieces batch = take();
       if (!queue.empty()) idle.notify_one();
       if (batch.empty()) continue;
       lock.unlock();
-      answer_batch(score, model, batch);
+      answer_batch(score, batch);
       lock.lock();
       finish(batch);
     }
   }
 
-  // One worker at a time, so that the others go on; all together at the start.
-  void renew_scorer(Model& model, AnswerRows& score, const Model& next,
-                    std::unique_lock<std::mutex>& lock) {
-    renewing = started;
-    lock.unlock();
+  AnswerRows make_scorer() {
+    AnswerRows score;
     std::exception_ptr thrown;
     try {
-      score = next->make();
-      model = next;
-    } catch (const std::exception& e) {
+      score = model->make();
+    } catch (const std::exception&) {
       thrown = std::current_exception();
-      if (score) log::error("the model before is kept: no scorer can be made: {}", e.what());
     }
-    lock.lock();
+    const std::lock_guard<std::mutex> lock(mutex);
     if (thrown && !failure) failure = thrown;
-    renewing = false;
-    ++renewed;
-    idle.notify_all();
+    ++begun;
     ready.notify_all();
+    return score;
+  }
+
+  // Until all workers have a scorer, or one cannot have one.
+  void start() {
+    std::unique_lock<std::mutex> lock(mutex);
+    try {
+      for (int k = 0; k < limits.workers && !failure; ++k) {
+        threads.emplace_back([this] { work(); });
+        if (limits.one_by_one || k + 1 == limits.workers)
+          ready.wait(lock, [&] { return begun > k; });
+      }
+    } catch (const std::exception&) {   // no thread
+      failure = std::current_exception();
+    }
   }
 
   BatchLimits limits;
@@ -234,9 +232,10 @@ struct Batcher::State {
   mutable std::mutex mutex;
   std::condition_variable idle, more, ready;
   std::deque<std::shared_ptr<Piece>> queue;
-  Model wanted;
-  i64 waiting = 0, requests = 0, renewed = 0;
-  bool collecting = false, renewing = false, started = false, stopping = false;
+  Model model;
+  i64 waiting = 0, requests = 0;
+  int begun = 0;                       // workers
+  bool collecting = false, stopping = false;
   std::exception_ptr failure;
   std::vector<std::thread> threads;
 
@@ -254,51 +253,23 @@ struct Batcher::State {
 
 Batcher::Batcher(Model model, const BatchLimits& limits, BatchEvents events)
     : state_(std::make_unique<State>(std::move(model), limits, std::move(events))) {
-  State& s = *state_;
-  s.limits.workers = std::max(1, limits.workers);
-  s.limits.rows = std::max<i64>(1, limits.rows);
-  for (int k = 0; k < s.limits.workers; ++k) s.threads.emplace_back([&s] { s.work(); });
-  std::unique_lock<std::mutex> lock(s.mutex);
-  s.ready.wait(lock, [&] { return s.renewed >= s.limits.workers; });
-  s.started = true;
-  if (!s.failure) return;
-  lock.unlock();
-  s.stop();
-  std::rethrow_exception(s.failure);
+  state_->start();
+  if (!state_->failure) return;
+  state_->stop();
+  std::rethrow_exception(state_->failure);
 }
 
 Batcher::~Batcher() { state_->stop(); }
 
 Outcome Batcher::score(std::vector<json> rows, i64 top, Clock::time_point until) {
   Outcome outcome;
-  if (rows.empty()) {
-    const std::lock_guard<std::mutex> lock(state_->mutex);
-    outcome.model = state_->wanted;
-    return outcome;
-  }
+  if (rows.empty()) return outcome;
   const Pieces pieces = cut(std::move(rows), top, state_->limits.rows);
-  for (int k = 0; k < tries; ++k) {
-    for (const auto& piece : pieces) piece->replies.clear();
-    outcome.kind = state_->answer(pieces, until);
-    if (outcome.kind != Outcome::answered) return outcome;
-    const bool one = std::all_of(pieces.begin(), pieces.end(),
-                                 [&](const auto& p) { return p->model == pieces[0]->model; });
-    if (!one) continue;
-    outcome.model = pieces[0]->model;
-    for (const auto& piece : pieces)
-      std::move(piece->replies.begin(), piece->replies.end(), std::back_inserter(outcome.replies));
-    return outcome;
-  }
-  outcome.kind = Outcome::failed;
+  outcome.kind = state_->answer(pieces, until);
+  if (outcome.kind != Outcome::answered) return outcome;
+  for (const auto& piece : pieces)
+    std::move(piece->replies.begin(), piece->replies.end(), std::back_inserter(outcome.replies));
   return outcome;
-}
-
-void Batcher::replace(Model model) {
-  {
-    const std::lock_guard<std::mutex> lock(state_->mutex);
-    state_->wanted = std::move(model);
-  }
-  state_->idle.notify_all();
 }
 
 i64 Batcher::waiting() const {

@@ -1,4 +1,5 @@
-// Rows of many requests answered together: a bounded queue, and workers that each hold a scorer.
+// Rows of many requests to one model answered together: a bounded queue, and workers that each
+// hold a scorer.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -16,12 +17,12 @@ struct BatchLimits {
   i64 rows = 32;                             // most rows of a batch
   std::chrono::microseconds wait{500};       // most that a row waits for others
   i64 queue = 1024;                          // rows that may wait
+  bool one_by_one = false;                   // workers begin so: others are at work beside them
 };
 
 // What came of a request.
 struct Outcome {
   enum Kind { answered, full, late, failed } kind = answered;
-  std::shared_ptr<const ServedModel> model;  // that answered all of its rows
   std::vector<RowReply> replies;             // as the rows
 };
 
@@ -33,18 +34,15 @@ struct BatchEvents {
 
 class Batcher {
  public:
-  // A scorer of the model is made in every worker's thread. What that throws ends the program's
-  // start: the constructor throws it.
+  // A scorer of the model is made in every worker's thread; what that throws the constructor throws.
   Batcher(std::shared_ptr<const ServedModel> model, const BatchLimits& limits,
           BatchEvents events = {});
   ~Batcher();                                // when no score() runs any more
   // Rows of a request, any number; `top` > 0: the best items. Waits for the answers. full: no row
   // was taken. A request has few rows in the queue at a time, so that a long one does not hold up
-  // others. All rows are answered by the same model.
+  // others.
   Outcome score(std::vector<nlohmann::json> rows, i64 top,
                 std::chrono::steady_clock::time_point until);
-  // Batches begun later are answered by this model; no request is lost.
-  void replace(std::shared_ptr<const ServedModel> model);
   i64 waiting() const;                       // rows in the queue
 
  private:

@@ -93,6 +93,28 @@ class Library : public httplib::Server {
   std::function<void(int)> serve_;
 };
 
+// Threads for connections, and how many of those have one, or wait for one.
+struct Places {
+  std::atomic<i64> taken{0}, waiting{0};
+};
+class Pool : public httplib::ThreadPool {
+ public:
+  Pool(int threads, Places& places)
+      : ThreadPool(static_cast<std::size_t>(threads)), places_(places) {}
+  void enqueue(std::function<void()> work) override {
+    ++places_.waiting;
+    ThreadPool::enqueue([this, work = std::move(work)] {
+      --places_.waiting;
+      ++places_.taken;
+      work();
+      --places_.taken;
+    });
+  }
+
+ private:
+  Places& places_;
+};
+
 void set_reply(httplib::Response& to, HttpReply reply) {
   to.status = reply.status;
   to.body = std::move(reply.body);
@@ -114,9 +136,7 @@ HttpReply error_reply(int status, const std::string& text) {
 struct HttpServer::State {
   State(const HttpLimits& l, Handler h, std::function<void(int)> s)
       : limits(l), handle(std::move(h)), seen(std::move(s)), library([this](int c) { serve(c); }) {
-    library.new_task_queue = [this] {
-      return new httplib::ThreadPool(static_cast<std::size_t>(limits.connections));
-    };
+    library.new_task_queue = [this] { return new Pool(limits.connections, places); };
     library.set_payload_max_length(static_cast<std::size_t>(limits.head.body_bytes));
     // Told to clients; the connections themselves obey serve().
     library.set_keep_alive_max_count(1000000);
@@ -233,7 +253,9 @@ struct HttpServer::State {
   }
 
   void serve(int socket) {
-    Connection connection(socket);
+    Connection connection(socket, [this] {
+      return places.waiting > 0 && places.taken >= limits.connections;
+    });
     connection.write_time(limits.write_time);
     ++open;
     const auto stay = [&] { return !stopping && open < limits.connections; };
@@ -251,6 +273,7 @@ struct HttpServer::State {
   Handler handle;
   std::function<void(int)> seen;
   std::atomic<i64> open{0}, bodies{0};
+  Places places;
   std::atomic<bool> draining{false}, stopping{false}, started{false}, ended{false};
   Library library;
 };

@@ -29,7 +29,8 @@ HttpReply error_reply(int status, const std::string& text);
 
 struct HttpLimits {
   HeadLimits head;
-  int connections = 64;                // served at a time, each by a thread; others wait
+  // Served at a time, each by a thread. Where others wait, idle and slow ones give way.
+  int connections = 64;
   i64 bodies = 4;                      // room for that many bodies of the largest size, of all requests
   std::chrono::milliseconds head_time{10000}, body_time{30000}, write_time{30000};
   std::chrono::milliseconds idle_time{60000};   // between two requests of a connection

@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::size_t piece = 1 << 16;
 constexpr std::chrono::milliseconds slice{100};
+constexpr std::chrono::milliseconds grace{500};
+constexpr i64 slowest = 1 << 16;       // bytes a second
 
 int milliseconds_until(Clock::time_point until) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
@@ -36,21 +38,23 @@ int ready(int socket, short events, Clock::time_point until) {
 
 }  // namespace
 
-Connection::Connection(int socket) : socket_(socket), until_(Clock::now()) {
+Connection::Connection(int socket, std::function<bool()> crowded)
+    : socket_(socket), crowded_(std::move(crowded)), began_(Clock::now()), until_(began_) {
   const int on = 1;
   ::setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));   // not of other socket families
 }
 
 // Closing with unread bytes would reset the connection and may take the answer with it.
 Connection::~Connection() {
+  begin();
   if (::shutdown(socket_, SHUT_WR) == 0) {
     const Clock::time_point until = Clock::now() + waste_time_;
     const auto silence = [] { return Clock::now() + std::chrono::milliseconds(500); };
     char waste[1 << 14];
-    for (i64 most = waste_; most > 0 && ready(socket_, POLLIN, std::min(until, silence())) == 1;) {
+    while (moved_ < waste_ && usable(POLLIN, std::min(until, silence())) == 1) {
       const ssize_t got = ::recv(socket_, waste, sizeof(waste), MSG_DONTWAIT);
       if (got <= 0) break;
-      most -= got;
+      moved_ += got;
     }
   }
   ::close(socket_);
@@ -74,8 +78,30 @@ Connection::Wait Connection::wait_for_bytes(Clock::time_point until,
   }
 }
 
+void Connection::begin() {
+  began_ = Clock::now();
+  moved_ = 0;
+}
+
+bool Connection::slow() const {
+  const auto needed = grace + std::chrono::milliseconds(moved_ * 1000 / slowest);
+  return Clock::now() - began_ > needed && crowded_();
+}
+
+// As ready(), but late, too, where the client is slow.
+int Connection::usable(short events, Clock::time_point until) {
+  for (;;) {
+    if (slow()) {
+      waste_time_ = std::chrono::milliseconds(0);
+      return -1;
+    }
+    const int got = ready(socket_, events, std::min(until, Clock::now() + slice));
+    if (got >= 0 || Clock::now() >= until) return got;
+  }
+}
+
 Connection::Wait Connection::receive(Clock::time_point until) {
-  if (ready(socket_, POLLIN, until) != 1) return Wait::late;
+  if (usable(POLLIN, until) != 1) return Wait::late;
   const std::size_t had = in_.size();
   in_.resize(had + piece);
   ssize_t got;
@@ -83,6 +109,7 @@ Connection::Wait Connection::receive(Clock::time_point until) {
     got = ::recv(socket_, in_.data() + had, piece, MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
   in_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  moved_ += std::max<ssize_t>(got, 0);
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Wait::ready;
   return got > 0 ? Wait::ready : Wait::ended;
 }
@@ -90,6 +117,7 @@ Connection::Wait Connection::receive(Clock::time_point until) {
 Connection::Wait Connection::read_head(Clock::time_point until, i64 most) {
   in_.erase(0, at_);
   at_ = 0;
+  begin();
   for (;;) {
     while (in_.compare(0, 2, "\r\n") == 0) in_.erase(0, 2);   // RFC 9112, 2.2
     const std::size_t end = end_of_head(in_);
@@ -144,13 +172,15 @@ bool Connection::write(const char* from, std::size_t size) {
 
 bool Connection::flush() {
   const Clock::time_point until = Clock::now() + write_time_;
+  if (!out_.empty()) begin();
   for (std::size_t done = 0; done < out_.size() && !broken_;) {
     const ssize_t sent = ::send(socket_, out_.data() + done, out_.size() - done,
                                 MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent > 0) {
       done += static_cast<std::size_t>(sent);
+      moved_ += sent;
     } else if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      broken_ = ready(socket_, POLLOUT, until) != 1;
+      broken_ = usable(POLLOUT, until) != 1;
     } else if (!(sent < 0 && errno == EINTR)) {
       broken_ = true;
     }

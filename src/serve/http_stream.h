@@ -13,7 +13,9 @@ using Clock = std::chrono::steady_clock;
 
 class Connection {
  public:
-  explicit Connection(int socket);
+  // `crowded`: whether others wait for this one's place. Then whoever is slower than half a second
+  // and 64 KiB a second, at a head, a body or an answer, is late.
+  Connection(int socket, std::function<bool()> crowded);
   ~Connection();                       // closes, so that the other side still reads what was sent
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -44,7 +46,13 @@ class Connection {
 
  private:
   Wait receive(Clock::time_point until);
+  int usable(short events, Clock::time_point until);
+  void begin();                        // to measure how slow the client is
+  bool slow() const;
   int socket_;
+  std::function<bool()> crowded_;
+  Clock::time_point began_;
+  i64 moved_ = 0;                      // bytes since then
   std::string in_, out_;
   std::size_t at_ = 0;                 // read of in_
   Clock::time_point until_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/build.h"
 #include "serve/json_text.h"
@@ -111,28 +112,36 @@ double seconds_since(Clock::time_point start) {
 
 Server::Server(std::shared_ptr<const ServedModel> model, const ServerOptions& options)
     : options_(options),
-      model_(model),
       seconds_({0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10}),
       batch_rows_(powers(1, 65536, 2)),
-      batcher_(model, options.batch,
-               {[this](i64 rows) { batch_rows_.add(static_cast<double>(rows)); },
-                options.connections}) {
+      live_(start(std::move(model), false)) {
   // From 0 on, so that the first one is an increase.
   for (const char* outcome : {"answered", "refused"}) rows_.add({{"outcome", outcome}}, 0);
   for (const char* outcome : {"done", "refused"}) reloads_.add({{"outcome", outcome}}, 0);
 }
 
-std::shared_ptr<const ServedModel> Server::model() const {
+std::shared_ptr<Server::Live> Server::start(std::shared_ptr<const ServedModel> model,
+                                            bool one_by_one) {
+  BatchLimits limits = options_.batch;
+  limits.one_by_one = one_by_one;
+  const BatchEvents events = {[this](i64 rows) { batch_rows_.add(static_cast<double>(rows)); },
+                              options_.connections};
+  return std::shared_ptr<Live>(new Live{model, Batcher(model, limits, events)});
+}
+
+std::shared_ptr<Server::Live> Server::live() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return model_;
+  return live_;
 }
 
 void Server::replace(std::shared_ptr<const ServedModel> model) {
+  std::shared_ptr<Live> live = start(std::move(model), true);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    model_ = model;
+    live_.swap(live);
   }
-  batcher_.replace(std::move(model));
+  // No request is to wait for the end of the workers before: they end here.
+  while (live.use_count() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 void Server::count_reload(bool good) { reloads_.add({{"outcome", good ? "done" : "refused"}}); }
@@ -164,18 +173,18 @@ HttpReply Server::route(const HttpRequest& request, std::string& name) {
   if (path[0] == "v2") return v2(request, path, name);
   if (path == Path{"metrics"}) {
     name = "metrics";
-    return reads(request) ? metrics() : wrong_method("GET");
+    return reads(request) ? metrics(*live()) : wrong_method("GET");
   }
   if (path == Path{"v1", "model"}) {
     name = "model";
     if (!reads(request)) return wrong_method("GET");
     HttpReply reply;
-    reply.body = model()->about;
+    reply.body = live()->model->about;
     return reply;
   }
   if (path == Path{"v1", "score"}) {
     name = "score";
-    return request.method == "POST" ? score(request) : wrong_method("POST");
+    return request.method == "POST" ? score(request, *live()) : wrong_method("POST");
   }
   return error_reply(404, "there is nothing at this path; docs/serving.md lists what there is");
 }
@@ -193,7 +202,8 @@ HttpReply Server::v2(const HttpRequest& request, const Path& path, std::string& 
                          {"extensions", json::array({"binary_tensor_data"})}});
     return ready_ ? json_reply({{"ready", true}}) : error_reply(503, "the server is stopping");
   }
-  const std::shared_ptr<const ServedModel> model = this->model();
+  const std::shared_ptr<Live> live = this->live();
+  const ServedModel* model = live->model.get();
   if (path[1] != "models" || path.size() < 3) return error_reply(404, "expected /v2/models/NAME");
   if (path[2] != model->name)
     return error_reply(404, fmt::format("no model '{}'; this server has '{}'", path[2], model->name));
@@ -208,7 +218,7 @@ HttpReply Server::v2(const HttpRequest& request, const Path& path, std::string& 
     return error_reply(404, "expected ready or infer behind the model");
   if (what == "infer") {
     name = "infer";
-    return request.method == "POST" ? infer(request) : wrong_method("POST");
+    return request.method == "POST" ? infer(request, *live) : wrong_method("POST");
   }
   if (!reads(request)) return wrong_method("GET");
   if (what == "ready")
@@ -219,8 +229,8 @@ HttpReply Server::v2(const HttpRequest& request, const Path& path, std::string& 
   return reply;
 }
 
-Outcome Server::answer(std::vector<json> rows, i64 top) {
-  Outcome outcome = batcher_.score(std::move(rows), top, Clock::now() + options_.time);
+Outcome Server::answer(Live& live, std::vector<json> rows, i64 top) {
+  Outcome outcome = live.batcher.score(std::move(rows), top, Clock::now() + options_.time);
   i64 bad = 0;
   for (const RowReply& reply : outcome.replies) bad += !reply.error().empty();
   if (bad > 0) rows_.add({{"outcome", "refused"}}, bad);
@@ -229,20 +239,21 @@ Outcome Server::answer(std::vector<json> rows, i64 top) {
   return outcome;
 }
 
-HttpReply Server::infer(const HttpRequest& request) {
-  InferRequest infer = read_infer(request, *model());
-  const Outcome outcome = answer(std::move(infer.rows), infer.top);
+HttpReply Server::infer(const HttpRequest& request, Live& live) {
+  InferRequest infer = read_infer(request, *live.model);
+  const Outcome outcome = answer(live, std::move(infer.rows), infer.top);
   if (outcome.kind != Outcome::answered) return not_answered(outcome);
   for (std::size_t k = 0; k < outcome.replies.size(); ++k)
     if (!outcome.replies[k].error().empty())
       return error_reply(400, fmt::format("row {}: {}", k, outcome.replies[k].error()));
-  return write_infer(infer, *outcome.model, outcome.replies);
+  return write_infer(infer, *live.model, outcome.replies);
 }
 
-HttpReply Server::score(const HttpRequest& request) {
+HttpReply Server::score(const HttpRequest& request, Live& live) {
   const Clock::time_point start = Clock::now();
-  ScoreRequest score = read_score(request, *model());
-  const Outcome outcome = answer(std::move(score.rows), score.top);
+  const ServedModel& served = *live.model;
+  ScoreRequest score = read_score(request, served);
+  const Outcome outcome = answer(live, std::move(score.rows), score.top);
   if (outcome.kind != Outcome::answered) return not_answered(outcome);
   HttpReply reply;
   std::string& body = reply.body;
@@ -251,7 +262,7 @@ HttpReply Server::score(const HttpRequest& request) {
   for (const RowReply& row : outcome.replies) {
     if (&row != &outcome.replies[0]) body += ',';
     bad += !row.error().empty();
-    body += row.error().empty() ? outcome.model->json_text(row) : error_reply(0, row.error()).body;
+    body += row.error().empty() ? served.json_text(row) : error_reply(0, row.error()).body;
   }
   body += ']';
   if (bad > 0 && bad == outcome.replies.size()) {
@@ -259,15 +270,15 @@ HttpReply Server::score(const HttpRequest& request) {
     body += ",\"error\":";
     add_json(body, "row 0: " + outcome.replies[0].error());
   }
-  const json model = {{"name", outcome.model->name}, {"version", outcome.model->version},
-                      {"digest", outcome.model->digest}};
+  const json model = {{"name", served.name}, {"version", served.version},
+                      {"digest", served.digest}};
   body += fmt::format(",\"milliseconds\":{},\"model\":{}}}", 1000 * seconds_since(start),
                       model.dump(-1, ' ', false, json::error_handler_t::replace));
   return reply;
 }
 
-HttpReply Server::metrics() const {
-  const std::shared_ptr<const ServedModel> model = this->model();
+HttpReply Server::metrics(const Live& live) const {
+  const ServedModel* model = live.model.get();
   HttpReply reply;
   reply.type = "text/plain; version=0.0.4; charset=utf-8";
   reply.body =
@@ -276,7 +287,7 @@ HttpReply Server::metrics() const {
       reloads_.text("cohort_reloads_total", "New versions of the model, taken or refused.") +
       seconds_.text("cohort_request_seconds", "From a request read to its answer.") +
       batch_rows_.text("cohort_batch_rows", "Rows answered together.") +
-      gauge_text("cohort_queue_rows", "Rows that wait.", static_cast<double>(batcher_.waiting())) +
+      gauge_text("cohort_queue_rows", "Rows that wait.", static_cast<double>(live.batcher.waiting())) +
       gauge_text("cohort_ready", "1: takes requests; 0: is stopping.", ready_ ? 1 : 0) +
       gauge_text("cohort_bundle_info", "The bundle that is served.", 1,
                  {{"model", model->name}, {"version", model->version}, {"digest", model->digest},

@@ -21,28 +21,35 @@ class Server {
  public:
   Server(std::shared_ptr<const ServedModel> model, const ServerOptions& options);
   HttpReply handle(const HttpRequest& request);      // any thread
-  // Rows that come later are answered by this model.
+  // Requests that come later are read and answered by this model. Returns when it has its scorers
+  // and the last request of the model before is answered; throws, and that one is served on, where
+  // a scorer cannot be made. One caller at a time.
   void replace(std::shared_ptr<const ServedModel> model);
   void set_ready(bool ready) { ready_ = ready; }
   void count_reload(bool good);
   void count_refused(int status);          // answered before handle()
 
  private:
+  // A request is read, staged, answered and written by one and the same.
+  struct Live {
+    std::shared_ptr<const ServedModel> model;
+    Batcher batcher;
+  };
   HttpReply route(const HttpRequest& request, std::string& name);
   HttpReply v2(const HttpRequest& request, const std::vector<std::string>& path, std::string& name);
-  HttpReply infer(const HttpRequest& request);
-  HttpReply score(const HttpRequest& request);
-  HttpReply metrics() const;
-  Outcome answer(std::vector<nlohmann::json> rows, i64 top);
-  std::shared_ptr<const ServedModel> model() const;
+  HttpReply infer(const HttpRequest& request, Live& live);
+  HttpReply score(const HttpRequest& request, Live& live);
+  HttpReply metrics(const Live& live) const;
+  Outcome answer(Live& live, std::vector<nlohmann::json> rows, i64 top);
+  std::shared_ptr<Live> start(std::shared_ptr<const ServedModel> model, bool one_by_one);
+  std::shared_ptr<Live> live() const;
 
   ServerOptions options_;
   std::atomic<bool> ready_{true};
-  mutable std::mutex mutex_;
-  std::shared_ptr<const ServedModel> model_;
   CounterFamily requests_, rows_, reloads_;
   Histogram seconds_, batch_rows_;
-  Batcher batcher_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<Live> live_;
 };
 
 }  // namespace cohort

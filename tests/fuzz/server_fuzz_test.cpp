@@ -11,9 +11,11 @@
 
 #include "base/hash.h"
 #include "base/rng.h"
+#include "fields/image.h"
 #include "serve/http_head.h"
 #include "serve/server.h"
 #include "unit/serve/server_fake.h"
+#include "unit/serve/tiny.h"
 
 namespace cohort {
 namespace {
@@ -67,6 +69,19 @@ int connect_to(int port) {
   return socket;
 }
 
+// A request's answer: 200 or 400, of JSON, maybe with bytes behind.
+void expect_answer(const HttpReply& reply, const std::string& body) {
+  EXPECT_TRUE(reply.status == 200 || reply.status == 400) << reply.status << body;
+  std::string text = reply.body;
+  if (!reply.headers.empty() && reply.headers[0].first == "Inference-Header-Content-Length")
+    text.resize(std::stoul(reply.headers[0].second));
+  EXPECT_FALSE(json::parse(text, nullptr, false).is_discarded()) << text;
+}
+
+const std::vector<std::string> json_words = {
+    "[",    "{",     "]",    "}",   "\"",        ",",          "-1", "1e99", "\\u0000",
+    "null", "65537", "true", "0.5", "\"FP64\"", "\"BYTES\"", "\"binary_data_size\":"};
+
 TEST(ServerFuzz, InferAndScoreRequests) {
   FakeModel fake;
   ServerOptions options;
@@ -75,31 +90,114 @@ TEST(ServerFuzz, InferAndScoreRequests) {
   std::string length;
   const std::string infer = binary_request(length);
   const std::string score = R"({"rows":[{"n":0.5,"text":"a"},{"n":1e3}],"top":0})";
-  const std::vector<std::string> words = {"[",    "{",      "]",   "}",    "\"",  ",",  "-1",
-                                          "1e99", "\\u0000", "null", "65537", "true", "0.5",
-                                          "\"FP64\"", "\"BYTES\"", "\"binary_data_size\":"};
   std::set<int> codes;
   Stream random(mix_key(11, 21));
   const auto ask = [&](const std::string& path, const std::string& body, const std::string& head) {
     const HttpReply reply = server.handle({"POST", path, body, head, ""});
     codes.insert(reply.status);
-    EXPECT_TRUE(reply.status == 200 || reply.status == 400) << reply.status << body;
-    std::string text = reply.body;
-    if (!reply.headers.empty() && reply.headers[0].first == "Inference-Header-Content-Length")
-      text.resize(std::stoul(reply.headers[0].second));
-    EXPECT_FALSE(json::parse(text, nullptr, false).is_discarded()) << text;
+    expect_answer(reply, body);
   };
   ask("/v2/models/fake/infer", infer, length);
   EXPECT_EQ(codes, std::set<int>{200});
   for (int k = 0; k < 20000; ++k) {
-    const std::string body = mutate(infer, random, words);
+    const std::string body = mutate(infer, random, json_words);
     // The head's length follows the body's half of the time, so that mutations reach the tensors.
     const std::size_t shift = body.size() - infer.size() + std::stoul(length);
     ask("/v2/models/fake/infer", body,
         random.below(2) == 0 ? std::to_string(shift) : mutate(length, random, {"9", "-", " "}));
-    ask("/v1/score", mutate(score, random, words), "");
+    ask("/v1/score", mutate(score, random, json_words), "");
   }
   EXPECT_EQ(codes, (std::set<int>{200, 400}));
+}
+
+// Every kind of column but a picture.
+Tiny make_mixed() {
+  std::string csv = "n,who,text,events,xy,label\n";
+  for (int r = 0; r < 20; ++r)
+    csv += fmt::format("{},u{},a word{} more,{} {} 1,0.5 {} 1 2,{}\n", 0.25 * r, r % 5, r % 3, r % 7,
+                       r % 2, r, r % 2 ? "yes" : "no");
+  return make_tiny("mixed", csv,
+                   "  - {name: n, kind: number}\n  - {name: who, kind: id}\n"
+                   "  - {name: text, kind: tokens}\n  - {name: events, kind: ids}\n"
+                   "  - {name: xy, kind: numbers, width: 2}\n  - {name: label, kind: label}\n",
+                   "  inputs: {n: {normalize: standard}, who: {}, text: {max_length: 8},\n"
+                   "           events: {max_length: 6}, xy: {max_length: 5}}\n"
+                   "  layers:\n"
+                   "    - embedding: {name: w, from: who, dim: 2}\n"
+                   "    - embedding: {name: te, from: text, dim: 3}\n"
+                   "    - max_over_time: {name: t, from: te}\n"
+                   "    - embedding: {name: ee, from: events, dim: 3}\n"
+                   "    - lstm: {name: e, from: ee, units: 3}\n"
+                   "    - lstm: {name: x, from: xy, units: 3}\n"
+                   "    - concat: {name: all, from: [n, w, t, e, x]}\n"
+                   "    - dense: {units: classes}\n"
+                   "  loss: {cross_entropy: {target: label}}\n");
+}
+
+Tiny make_pictures() {
+  std::map<std::string, std::string> files;
+  for (const char* split : {"train", "test"})
+    for (int k = 0; k < 6; ++k)
+      files[fmt::format("{}/{}/{}.png", split, k % 2 ? "cat" : "dog", k)] =
+          encode_png({4, 5, 3, std::string(60, static_cast<char>('a' + k))});
+  return make_tiny_of("pictures", files,
+                      "sources:\n"
+                      "  - {path: train, format: image_folder, size: [4, 5], resize: true}\n"
+                      "  - {path: test, format: image_folder, size: [4, 5], resize: true, split: test}\n"
+                      "fields: [{name: image, kind: image}, {name: label, kind: label}]\n",
+                      "  inputs: {image: {normalize: standard}}\n"
+                      "  layers:\n    - conv2d: {from: image, filters: 2, kernel: 3}\n"
+                      "    - flatten: {}\n    - dense: {units: classes}\n"
+                      "  loss: {cross_entropy: {target: label}}\n");
+}
+
+// Requests of a real model's rows, as bytes, as JSON and as rows: mutated ones reach what makes them
+// ready.
+void ask_mutated(const Tiny& tiny, u64 seed) {
+  const auto model = served_model(tiny.bundle("b"), {"tiny", "1"}, 4);
+  ServerOptions options;
+  options.batch.wait = std::chrono::microseconds(0);
+  Server server(model, options);
+  std::vector<json> rows = tiny.raw_rows();
+  rows.resize(3);
+  const HttpRequest binary = binary_of(*model, rows).to("tiny");
+  json body = {{"rows", rows}}, inputs = json::array();
+  for (const Preprocess::Column& column : model->columns) {
+    json data = json::array();
+    for (const json& row : rows) data.push_back(row.at(column.name));
+    inputs.push_back({{"name", column.name}, {"datatype", "BYTES"}, {"shape", {3}}, {"data", data}});
+  }
+  const std::string score = body.dump(), tensors = json{{"inputs", inputs}}.dump();
+  std::vector<std::string> words = json_words;
+  if (model->two_tower) words.push_back("\"top\":3,");
+  std::map<std::string, std::set<int>> codes;
+  const auto ask = [&](const char* kind, const HttpRequest& request) {
+    const HttpReply reply = server.handle(request);
+    expect_answer(reply, request.body);
+    codes[kind].insert(reply.status);
+  };
+  const std::size_t length = std::stoul(binary.header_length);
+  ask("binary", binary);
+  ask("tensors", {"POST", binary.path, tensors, "", ""});
+  ask("score", {"POST", "/v1/score", score, "", ""});
+  for (const auto& [kind, statuses] : codes) EXPECT_EQ(statuses, std::set<int>{200}) << kind;
+  Stream random(mix_key(11, seed));
+  for (int k = 0; k < 1500; ++k) {
+    const std::string head = k % 2 ? binary.body.substr(0, length)
+                                   : mutate(binary.body.substr(0, length), random, words);
+    const std::string bytes = mutate(binary.body.substr(length), random, words);
+    ask("binary", {"POST", binary.path, head + bytes, std::to_string(head.size()), ""});
+    ask("tensors", {"POST", binary.path, mutate(tensors, random, words), "", ""});
+    ask("score", {"POST", "/v1/score", mutate(score, random, words), "", ""});
+  }
+  for (const auto& [kind, statuses] : codes)
+    EXPECT_EQ(statuses, (std::set<int>{200, 400})) << kind;
+}
+
+TEST(ServerFuzz, RowsOfRealModels) {
+  ask_mutated(make_mixed(), 31);
+  ask_mutated(make_pictures(), 32);
+  ask_mutated(make_two_tower("fuzz"), 33);
 }
 
 TEST(ServerFuzz, Heads) {

@@ -1,20 +1,25 @@
 """Asks a server of `cohort serve` as others would.
 
-  serve_check.py triton URL NAME BUNDLE ANSWERS   tritonclient, binary and JSON, against ANSWERS of
-                                                  cohort score to the rows of golden.jsonl
+  serve_check.py triton URL NAME BUNDLE ANSWERS [TOP]
+      tritonclient, binary and JSON, against ANSWERS of cohort score to the rows of golden.jsonl, and
+      against TOP, the best four items of their users
   serve_check.py hostile URL                      what is malformed, huge or slow gets an error
+  serve_check.py fuzz URL NAME BUNDLE             mutated requests of a golden row
   serve_check.py load URL REPORT STOP             rows until the file STOP is there, or no connection
                                                   is taken; writes how many were answered, and lost
   serve_check.py metrics URL LINE...              each line is in /metrics
   serve_check.py body URL STATUS                  of GET URL, printed
 """
+import base64
 import http.client
 import json
 import pathlib
 import random
+import re
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 
 
@@ -32,7 +37,41 @@ def ask(url, path, body=None, headers=None, timeout=60):
     return reply.status, data
 
 
-def triton(url, name, bundle, answers):
+def tensor(client, np, column, values, width, binary):
+    """Raw values of a column: as numbers and files where that can be, else as texts."""
+    kind, datatype = column["parameters"]["kind"], "BYTES"
+    if kind == "number":
+        array, datatype = np.array([float(v) for v in values], np.float32), "FP32"
+    elif kind == "id" and binary and all(v.isdigit() for v in values):
+        array, datatype = np.array([int(v) for v in values]), "INT64"
+    elif kind in ("numbers", "ids") and len(values) == 1:
+        words = values[0].split()
+        shape = (1, len(words) // width) + ((width,) if width > 1 else ())
+        datatype = "FP32" if kind == "numbers" else "INT64"
+        array = np.array([float(w) for w in words]).reshape(shape)
+        array = array.astype(np.float32 if kind == "numbers" else np.int64)
+    elif kind == "image" and binary:
+        array = np.array([base64.b64decode(v) for v in values], object)
+    else:
+        array = np.array(values, object)
+    one = client.InferInput(column["name"], list(array.shape), datatype)
+    one.set_data_from_numpy(array, binary_data=binary)
+    return one
+
+
+def compare(np, reply, outputs, wanted):
+    for output in outputs:
+        got = reply.as_numpy(output["name"])
+        expected = [w[output["name"]] for w in wanted]
+        if output["datatype"] == "BYTES":
+            got = [[v.decode() if isinstance(v, bytes) else v for v in np.ravel(g)] for g in got]
+            assert got == [list(np.ravel(e)) for e in expected], output
+        else:
+            expected = np.array(expected).reshape(got.shape)
+            assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), output
+
+
+def triton(url, name, bundle, answers, top=None):
     import numpy as np
     import tritonclient.http as client
     server = client.InferenceServerClient("%s:%d" % parts(url))
@@ -40,43 +79,31 @@ def triton(url, name, bundle, answers):
     told = server.get_model_metadata(name)
     rows = [json.loads(line)["raw"]
             for line in pathlib.Path(bundle, "golden.jsonl").read_text().splitlines()]
+    rules = json.loads(pathlib.Path(bundle, "preprocess.json").read_text())["inputs"]
+    widths = {c: rule.get("width", 1) for rule in rules for c in rule.get("columns", ())}
     wanted = [json.loads(line) for line in pathlib.Path(answers).read_text().splitlines()]
     assert len(rows) == len(wanted)
-    for binary in (True, False):
-        inputs = []
-        for column in told["inputs"]:
-            values = [row[column["name"]] for row in rows]
-            if column["datatype"] == "FP32":
-                array = np.array([float(v) for v in values], np.float32)
-            else:
-                array = np.array([str(v) for v in values], object)
-            inputs.append(client.InferInput(column["name"], list(array.shape), column["datatype"]))
-            inputs[-1].set_data_from_numpy(array, binary_data=binary)
-        outputs = [client.InferRequestedOutput(o["name"], binary_data=binary)
-                   for o in told["outputs"]]
-        reply = server.infer(name, inputs, outputs=outputs, request_id="r1")
+
+    def ask(columns, some, binary, outputs, **more):
+        inputs = [tensor(client, np, c, [r[c["name"]] for r in some], widths.get(c["name"], 1),
+                         binary)
+                  for c in columns]
+        reply = server.infer(name, inputs, request_id="r1", outputs=[
+            client.InferRequestedOutput(o["name"], binary_data=binary) for o in outputs], **more)
         assert reply.get_response()["id"] == "r1"
-        for output in told["outputs"]:
-            got = reply.as_numpy(output["name"])
-            expected = [w[output["name"]] for w in wanted]
-            if output["datatype"] == "BYTES":
-                assert [v.decode() if isinstance(v, bytes) else v for v in got] == expected
-            else:
-                expected = np.array(expected).reshape(got.shape)
-                assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), output
-    alone = None
-    if len(told["inputs"]) == 1:
-        alone = server.infer(name, [slice_of(client, np, told, rows[0])])
-    assert alone is None or alone.as_numpy(told["outputs"][0]["name"]).shape[0] == 1
+        return reply
+    for binary in (True, False):
+        for k, some in [(0, rows)] + [(k, [rows[k]]) for k in range(3)]:
+            reply = ask(told["inputs"], some, binary, told["outputs"])
+            compare(np, reply, told["outputs"], wanted[k:k + len(some)])
+        if top:
+            found = [json.loads(line)["items"] for line in pathlib.Path(top).read_text().splitlines()]
+            best = [{"items": [i["item"] for i in f],
+                     "scores": [i.get("score", i.get("logit")) for i in f]} for f in found]
+            outputs = [{"name": "items", "datatype": "BYTES"}, {"name": "scores", "datatype": "FP32"}]
+            user = [c for c in told["inputs"] if c["name"] == "user"]
+            compare(np, ask(user, rows, binary, outputs, parameters={"top": 4}), outputs, best)
     print(len(rows), "rows agree")
-
-
-def slice_of(client, np, told, row):
-    column = told["inputs"][0]
-    array = np.array([str(row[column["name"]])], object)
-    one = client.InferInput(column["name"], [1], "BYTES")
-    one.set_data_from_numpy(array)
-    return one
 
 
 def raw(url, data, timeout=60):
@@ -113,22 +140,39 @@ def hostile(url):
                          (b"TRACE / HTTP/1.1\r\n\r\n", b"405"), (b"\x16\x03\x01\x02\0\r\n\r\n", b"400")):
         reply = raw(url, data)
         assert reply.startswith(b"HTTP/1.1 " + status), (data[:40], reply[:80])
-    # Connections that say little and stay: others are served.
-    slow = [socket.create_connection(parts(url)) for _ in range(60)]
-    for s in slow:
-        s.sendall(b"POST /v1/score HTTP/1.1\r\nContent-Length: 50\r\n\r\n{")
+    # More connections than there are places that say little and stay: others are served.
+    slow = [socket.create_connection(parts(url)) for _ in range(200)]
+    for k, s in enumerate(slow):
+        s.sendall(b"POST /v1/score HTTP/1.1\r\nContent-Length: 50\r\n" + (b"\r\n{" if k % 2 else b""))
+    start = time.monotonic()
     assert alive()
+    assert time.monotonic() - start < 9, time.monotonic() - start  # of the 10 that a head has
     for s in slow:
         s.close()
+
+
+def fuzz(url, name, bundle):
+    """Mutated requests of the first golden row: an answer, or none where there is no request."""
+    row = json.loads(pathlib.Path(bundle, "golden.jsonl").read_text().splitlines()[0])["raw"]
+    inputs = [{"name": n, "datatype": "BYTES", "shape": [1], "data": [v]} for n, v in row.items()]
     random.seed(1)
-    good = (b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 25\r\n\r\n"
-            b'{"rows":[{"text":"good"}]}')
-    for _ in range(300):
-        data = bytearray(good)
+    for k in range(400):
+        path, body = ("/v1/score", {"row": row}) if k % 2 else (
+            f"/v2/models/{name}/infer", {"inputs": inputs})
+        body = json.dumps(body).encode()
+        data = bytearray(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" %
+                         (path.encode(), len(body)) + body)
+        if k < 2:
+            assert raw(url, bytes(data)).startswith(b"HTTP/1.1 200"), path
         for _ in range(random.randint(1, 6)):
-            data[random.randrange(len(data))] = random.randrange(256)
-        raw(url, bytes(data[:random.randint(1, len(data))]))
-    assert alive()
+            # Half of them in the row alone.
+            data[random.randrange(0 if k % 4 < 2 else len(data) - len(body), len(data))] = (
+                random.randrange(256))
+        if k % 3 == 0:
+            del data[random.randint(1, len(data)):]
+        reply = raw(url, bytes(data))
+        assert not reply or re.match(rb"HTTP/1.1 (200|4\d\d|501|505) ", reply), (data, reply)
+    assert ask(url, "/v2/health/live")[0] == 200
 
 
 def load(url, report, stop):
@@ -195,5 +239,5 @@ def body(url, status):
 
 
 if __name__ == "__main__":
-    {"triton": triton, "hostile": hostile, "load": load, "metrics": metrics,
-     "body": body}[sys.argv[1]](*sys.argv[2:])
+    {"triton": triton, "hostile": hostile, "fuzz": fuzz, "load": load,
+     "metrics": metrics, "body": body}[sys.argv[1]](*sys.argv[2:])

@@ -127,38 +127,38 @@ TEST(Batcher, ARowThatBreaksTheScorerFailsAlone) {
   expect_rows(answers[2].get(), 2, 1);
 }
 
-TEST(Batcher, AModelIsReplacedUnderLoadAndNoRequestMeetsTwo) {
-  FakeModel first, second;
-  Batcher batcher(first.served("1"), {2, 4, std::chrono::microseconds(100), 1000});
-  std::atomic<bool> stop{false};
-  std::atomic<int> answered{0};
-  std::vector<std::future<void>> clients;
-  for (int c = 0; c < 4; ++c)
-    clients.push_back(std::async(std::launch::async, [&] {
-      while (!stop) {
-        expect_rows(batcher.score(rows_of(0, 10), 0, within(seconds(60))), 0, 10);
-        ++answered;
-      }
-    }));
-  wait_for([&] { return answered > 20; });
-  batcher.replace(second.served("2"));
-  wait_for([&] { return second.made == 2; });
-  EXPECT_EQ(batcher.score(rows_of(0, 1), 0, within(seconds(60))).model->version, "2");
-  const int then = answered;
-  wait_for([&] { return answered > then + 20; });
-  stop = true;
-  for (auto& client : clients) client.get();
+TEST(Batcher, WorkersMayBeginOneByOne) {
+  FakeModel fake;
+  std::atomic<int> at_once{0}, most{0};
+  const auto model = fake.served();
+  model->make = [&, make = model->make] {
+    most = std::max<int>(most, ++at_once);
+    std::this_thread::sleep_for(milliseconds(5));
+    --at_once;
+    return make();
+  };
+  BatchLimits limits{4, 4, std::chrono::microseconds(0), 100};
+  limits.one_by_one = true;
+  Batcher batcher(model, limits);
+  EXPECT_EQ(fake.made, 4);
+  EXPECT_EQ(most, 1);
+  expect_rows(batcher.score(rows_of(0, 50), 0, within(seconds(60))), 0, 50);
 }
 
 TEST(Batcher, AModelThatCannotBeMadeIsNotTaken) {
   FakeModel fake;
-  const auto broken = fake.served("2");
-  broken->make = []() -> AnswerRows { throw std::runtime_error("no memory"); };
-  EXPECT_THROW(Batcher(broken, {2, 4, std::chrono::microseconds(0), 10}), std::runtime_error);
-  Batcher batcher(fake.served("1"), {1, 4, std::chrono::microseconds(0), 10});
-  batcher.replace(broken);
-  for (int k = 0; k < 5; ++k)
-    EXPECT_EQ(batcher.score(rows_of(0, 1), 0, within(seconds(60))).model->version, "1");
+  std::atomic<int> made{0};
+  const auto broken = fake.served();
+  broken->make = [&, make = broken->make]() -> AnswerRows {
+    if (++made == 2) throw std::runtime_error("no memory");
+    return make();
+  };
+  for (const bool one_by_one : {false, true}) {
+    made = 0;
+    BatchLimits limits{3, 4, std::chrono::microseconds(0), 10};
+    limits.one_by_one = one_by_one;
+    EXPECT_THROW(Batcher(broken, limits), std::runtime_error);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "serve/http.h"
 #include "serve/server_model.h"
 
 namespace cohort {
@@ -75,5 +76,40 @@ struct FakeModel {
     return model;
   }
 };
+
+// Columns of a two-tower model's rows as bytes behind the JSON.
+struct BinaryRequest {
+  nlohmann::json inputs = nlohmann::json::array();
+  std::string bytes;
+  HttpRequest to(const std::string& model) const {
+    const std::string head = nlohmann::json{{"inputs", inputs}}.dump();
+    const std::string path = "/v2/models/" + model + "/infer";
+    return {"POST", path, head + bytes, std::to_string(head.size()), ""};
+  }
+  void add(const std::string& name, const std::string& type, i64 rows, const std::string& data) {
+    inputs.push_back({{"name", name}, {"datatype", type}, {"shape", {rows}},
+                      {"parameters", {{"binary_data_size", data.size()}}}});
+    bytes += data;
+  }
+};
+template <class T>
+std::string raw_bytes(T value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+inline BinaryRequest binary_of(const ServedModel& model, const std::vector<nlohmann::json>& rows) {
+  BinaryRequest request;
+  for (const Preprocess::Column& column : model.columns) {
+    std::string data;
+    for (const nlohmann::json& row : rows) {
+      const nlohmann::json& value = row.at(column.name);
+      const std::string word = value.is_string() ? value.get<std::string>() : value.dump();
+      if (column.kind == "number") data += raw_bytes(std::stof(word));
+      else data += raw_bytes(static_cast<u32>(word.size())) + word;
+    }
+    request.add(column.name, column.kind == "number" ? "FP32" : "BYTES",
+                static_cast<i64>(rows.size()), data);
+  }
+  return request;
+}
 
 }  // namespace cohort

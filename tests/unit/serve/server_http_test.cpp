@@ -253,6 +253,48 @@ TEST(Http, IdleConnectionsGiveWayWhereAllAreTaken) {
   EXPECT_THAT(c.receive("[]"), StartsWith("HTTP/1.1 200"));
 }
 
+TEST(Http, SlowClientsGiveWayWhereAllAreTaken) {
+  HttpLimits limits;
+  limits.connections = 4;
+  Running server(limits);
+  std::vector<std::unique_ptr<Client>> slow;
+  for (int k = 0; k < 12; ++k) {
+    slow.push_back(std::make_unique<Client>(server.port));
+    slow.back()->send(k % 2 == 0 ? "GET / HTTP/1.1\r\nA: "
+                                 : "POST / HTTP/1.1\r\nContent-Length: 90000\r\n\r\n");
+  }
+  std::atomic<bool> over{false};
+  std::thread drip([&] {
+    while (!over) {
+      for (auto& client : slow) client->send("a");
+      std::this_thread::sleep_for(milliseconds(20));
+    }
+  });
+  for (int k = 0; k < 3; ++k) {
+    const auto start = std::chrono::steady_clock::now();
+    Client client(server.port);
+    client.send(get);
+    EXPECT_THAT(client.receive("[]"), StartsWith("HTTP/1.1 200"));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, limits.head_time - milliseconds(2000));
+  }
+  over = true;
+  drip.join();
+}
+
+TEST(Http, SlowClientsAreServedWhereNobodyWaits) {
+  HttpLimits limits;
+  limits.connections = 1;
+  Running server(limits);
+  Client client(server.port);
+  for (const std::string& piece :
+       {std::string("POST /echo HTTP/1.1\r\n"), std::string("Content-Length: 3\r\n\r\na"),
+        std::string("b"), std::string("c")}) {
+    client.send(piece);
+    std::this_thread::sleep_for(milliseconds(300));
+  }
+  EXPECT_THAT(client.receive("]"), HasSubstr("[abc]"));
+}
+
 TEST(Http, BodiesTogetherAreBounded) {
   HttpLimits limits = small();
   limits.bodies = 1;

@@ -95,18 +95,19 @@ struct Tiny {
   }
 };
 
-// `fields` of a recipe and `model` of a config, YAML.
-inline Tiny make_tiny(const std::string& name, const std::string& csv, const std::string& fields,
-                      const std::string& model) {
+// From these files; `recipe` behind its root and output, and `model` of a config: YAML.
+inline Tiny make_tiny_of(const std::string& name, const std::map<std::string, std::string>& files,
+                         const std::string& recipe, const std::string& model) {
   Tiny t;
   t.folder = fmt::format("{}serve_{}_{}", testing::TempDir(), name, ::getpid());   // tests run at once
   t.remover = {nullptr, [folder = t.folder](void*) { std::filesystem::remove_all(folder); }};
   real_files().remove(t.folder);
-  real_files().make_folder(t.folder);
-  for (const char* split : {"train", "test"}) std::ofstream(t.folder + "/" + split + ".csv") << csv;
+  for (const auto& [file, bytes] : files) {
+    real_files().make_folder(parent_of(t.folder + "/" + file));
+    std::ofstream(t.folder + "/" + file, std::ios::binary) << bytes;
+  }
   std::ofstream(t.folder + "/recipe.yaml")
-      << "root: " << t.folder << "\noutput: " << t.folder << "/set\nrows_per_block: 4\n"
-      << "sources: [{path: train.csv}, {path: test.csv, split: test}]\nfields:\n" << fields;
+      << "root: " << t.folder << "\noutput: " << t.folder << "/set\n" << recipe;
   shard(t.folder + "/recipe.yaml", {});
   t.shards = ShardSet::open(t.folder + "/set");
   Binder::read(Document::parse("model:\n" + model, name), t.model);
@@ -120,11 +121,20 @@ inline Tiny make_tiny(const std::string& name, const std::string& csv, const std
   return t;
 }
 
-// Users and items with a number each.
-inline Tiny make_two_tower(const std::string& name) {
+// The same rows in both splits.
+inline Tiny make_tiny(const std::string& name, const std::string& csv, const std::string& fields,
+                      const std::string& model) {
+  return make_tiny_of(name, {{"train.csv", csv}, {"test.csv", csv}},
+                      "rows_per_block: 4\nsources: [{path: train.csv}, {path: test.csv, split: test}]\n"
+                      "fields:\n" + fields, model);
+}
+
+// Users and items with a number each. `others`: users more, whose ids come first.
+inline Tiny make_two_tower(const std::string& name, int others = 0) {
   std::string csv = "user,u0,item,i0,label\n";
   for (int r = 0; r < 40; ++r)
-    csv += fmt::format("u{},{},i{},{},{}\n", r % 7, 0.5 * (r % 7), r % 5, 1.5 - r % 5, r % 2);
+    csv += fmt::format("{}{},{},i{},{},{}\n", r < others ? "a" : "u", r % 7, 0.5 * (r % 7), r % 5,
+                       1.5 - r % 5, r % 2);
   return make_tiny(name, csv,
                    "  - {name: user, kind: id}\n  - {name: item, kind: id}\n"
                    "  - {name: user_features, kind: number, columns: [u0]}\n"
