@@ -1,5 +1,6 @@
 #include "comm/watchdog.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -216,6 +217,7 @@ struct Watchdog::State {
 Watchdog::Watchdog(Communicator& world, Status& status)
     : state_(std::make_unique<State>(world, status)) {
   state_->thread = std::thread([s = state_.get()] { s->loop(); });
+  static_cast<void>(pthread_setname_np(state_->thread.native_handle(), "watchdog"));
 }
 
 Watchdog::~Watchdog() {
