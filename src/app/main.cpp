@@ -14,6 +14,7 @@
 #include "app/inspect.h"
 #include "app/publish.h"
 #include "app/serve_verbs.h"
+#include "app/slurm_job.h"
 #include "app/stop_signals.h"
 #include "app/sweep.h"
 #include "app/verify.h"
@@ -57,7 +58,7 @@ int run_train(World& world, const TrainVerb& o) {
 int on_ranks(int argc, char** argv, const RankJob& job) {
   const std::unique_ptr<World> world = join_world(&argc, &argv);
   try {
-    check_world_size(*world);
+    check_world_size(*world, slurm_job_tasks);
     return job(*world);
   } catch (const Error& e) {
     return world->give_up(static_cast<int>(e.exit_code()), e.what());

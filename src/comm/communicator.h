@@ -74,8 +74,9 @@ std::unique_ptr<World> join_world(int* argc, char*** argv);
 // of the nodes would idle, or ranks share cores, and nothing else would tell. Empty: nothing is wrong.
 std::string wrong_world_size(i64 size);
 // Exit::usage, on every rank, where any finds it wrong; one process without a launcher is told so by a
-// warning. Collective.
-void check_world_size(World& world);
+// warning. Rank 0 asks `job_tasks` where the variables tell nothing wrong: fewer ranks than that are wrong,
+// too; more may be meant by a job that asked for nodes. Collective.
+void check_world_size(World& world, const std::function<i64()>& job_tasks);
 // This process's rank by the launcher's variables alone, before MPI starts; 0 without a launcher.
 i64 launched_rank();
 

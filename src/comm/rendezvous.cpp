@@ -55,14 +55,21 @@ std::optional<i64> count_of(const char* name) {
   return value;
 }
 
+std::string cure_of(i64 size) {
+  return fmt::format("start as many as the job asked for, or say with COHORT_WORLD_SIZE={} that so "
+                     "many are meant", size);
+}
+
+std::string not_the_tasks(i64 size, i64 tasks) {
+  return fmt::format("{} ranks were started, but the Slurm job has {} tasks: {}", size, tasks,
+                     cure_of(size));
+}
+
 }  // namespace
 
 // Slurm's variables are the job's in a batch script and in what mpirun starts from there, although
 // SLURM_PROCID is there, too; in the tasks of a step SLURM_NTASKS and others are the step's.
 std::string wrong_world_size(i64 size) {
-  const std::string cure = fmt::format(
-      "start as many as the job asked for, or say with COHORT_WORLD_SIZE={} that so many are meant",
-      size);
   if (const auto meant = count_of("COHORT_WORLD_SIZE")) {
     if (*meant == size) return "";
     return fmt::format("{} ranks were started, but COHORT_WORLD_SIZE is {}: start that many, or "
@@ -77,23 +84,28 @@ std::string wrong_world_size(i64 size) {
     // srun started the ranks.
     const i64 used = count_of("SLURM_STEP_NUM_NODES").value_or(nodes);
     if (used < nodes)
-      return fmt::format("the ranks are on {} of the job's {} nodes: {}", used, nodes, cure);
+      return fmt::format("the ranks are on {} of the job's {} nodes: {}", used, nodes,
+                         cure_of(size));
     if (const auto each = count_of("SLURM_NTASKS_PER_NODE")) tasks = nodes * *each;
   }
   if (tasks && *tasks != size)
-    return fmt::format("{} ranks were started, but the Slurm job has {} tasks: {}", size, *tasks, cure);
+    return not_the_tasks(size, *tasks);
   if (size < nodes)
-    return fmt::format("{} ranks were started, but the Slurm job has {} nodes: {}", size, nodes, cure);
+    return fmt::format("{} ranks were started, but the Slurm job has {} nodes: {}", size, nodes,
+                       cure_of(size));
   return "";
 }
 
-void check_world_size(World& world) {
+void check_world_size(World& world, const std::function<i64()>& job_tasks) {
   Communicator& ranks = world.communicator();
-  const std::string mine = wrong_world_size(ranks.size());
+  const i64 size = ranks.size();
+  std::string mine = wrong_world_size(size);
   if (world.kind() == "solo") {
     if (!mine.empty()) log::warn("without srun or mpirun there is one rank: {}", mine);
     return;
   }
+  if (const i64 tasks = mine.empty() && ranks.rank() == 0 ? job_tasks() : 0; tasks > size)
+    mine = not_the_tasks(size, tasks);
   // What one rank finds wrong all refuse: other variables may be set on other nodes.
   for (const std::string& wrong : ranks.all_gather(mine))
     if (!wrong.empty()) fail(Exit::usage, "{}", wrong);

@@ -14,6 +14,7 @@ cat >rank.sh <<'END'
 trap '' TERM
 rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
 [ -z "${ALLOCATION:-}" ] || export SLURM_JOB_ID=7 SLURM_NTASKS=$ALLOCATION SLURM_PROCID=0
+[ -z "${STEP:-}" ] || export SLURM_JOB_ID=7 SLURM_STEP_ID=0 PATH=$STEP:$PATH
 [ -z "${PER_RANK:-}" ] || cd "$PER_RANK/$rank" || exit 99
 "$@"
 code=$?
@@ -69,6 +70,16 @@ on_ranks 3 2 train
 ALLOCATION=4 on_ranks 2 2 doctor
 error_lines 1 " error rank 0 [^ ]+: 2 ranks were started, but the Slurm job has 4 tasks"
 no_loss
+# In a step only Slurm itself knows the job's tasks.
+mkdir slurm && cat >slurm/scontrol <<'END'
+#!/bin/sh
+[ "$*" = "-o show job 7" ] && echo "JobId=7 JobName=x NumNodes=1 NumCPUs=4 NumTasks=3 CPUs/Task=1"
+END
+chmod +x slurm/scontrol
+STEP=$WORK/slurm on_ranks 2 2 doctor
+error_lines 1 " error rank 0 [^ ]+: 2 ranks were started, but the Slurm job has 3 tasks"
+STEP=$WORK/slurm on_ranks 4 2 train no.yaml
+says "no.yaml"
 ALLOCATION=4 COHORT_WORLD_SIZE=2 on_ranks 2 0 train "$CONFIG" $(options meant) train.max_steps=1
 
 # Rank 0 can write no checkpoint any more: every rank ends with what it says.

@@ -122,6 +122,8 @@ batch 2 "$MPIEXEC" -n 2 "$COHORT" doctor
 says "2 ranks were started, but the Slurm job has 4 tasks"
 batch 2 srun --mpi=pmix -N1 -n2 "$COHORT" doctor
 says "the ranks are on 1 of the job's 2 nodes"
+batch 2 srun --mpi=pmix -N2 -n2 "$COHORT" doctor
+says "2 ranks were started, but the Slurm job has 4 tasks"
 batch 0 "$MPIEXEC" -n 4 "$COHORT" doctor --folder "$WORK/doctor" --mib 1
 batch 0 srun --mpi=pmix "$COHORT" doctor --folder "$WORK/doctor" --mib 1
 batch 0 COHORT_WORLD_SIZE=2 "$MPIEXEC" -n 2 "$COHORT" doctor --folder "$WORK/doctor" --mib 1
