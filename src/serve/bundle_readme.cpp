@@ -129,6 +129,10 @@ std::string readme_text(const json& facts, const BundleContent& content) {
           "\n## Outputs\n\n| output | type | shape |\n|---|---|---|\n" +
           tensors_text(facts["outputs"]) + "\n";
   if (!content.labels.empty()) text += labels_text(content.labels);
+  if (const auto& target = content.preprocess->target())
+    text += fmt::format("A `prediction` is in the units that `{}` was trained in; \"target\" in "
+                        "`preprocess.json` says how to\nget those of the raw data, the `value` of an "
+                        "answer.\n\n", target->field);
   text += asking_text(sample_row(content), facts.contains("two_tower"));
   text += "Without this program:\n\n" + python_text(facts);
   return text;

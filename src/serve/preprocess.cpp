@@ -1,6 +1,7 @@
 #include "serve/preprocess.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -64,6 +65,20 @@ const FieldConfig& config_of(const ShardSet& shards, const Recipe& recipe,
        shards.path(), field);
 }
 
+// Of the graph's target, where it is numbers that all are made alike.
+std::optional<TargetRule> target_rule(const ShardSet& shards, const Recipe& recipe,
+                                      const Graph& graph) {
+  if (std::get<Loss>(graph.nodes.back().op).kind != LossKind::mse) return std::nullopt;
+  for (const Input& input : graph.inputs) {
+    if (input.value != graph.target) continue;
+    const FieldConfig& config = config_of(shards, recipe, input.field);
+    const bool numbers = config.kind == "number" || config.kind == "numbers";
+    if (!numbers || !config.one_hot.empty() || config.scale == 0) return std::nullopt;
+    return TargetRule{config.name, config.log1p, config.offset, config.scale};
+  }
+  return std::nullopt;
+}
+
 std::string kind_of_column(const FieldConfig& config) {
   if (config.kind == "tokens") return "text";
   return config.kind == "label" ? "id" : config.kind;
@@ -93,6 +108,7 @@ Preprocess Preprocess::of(const ShardSet& shards, const Graph& graph) {
                              input.max_length, config_of(shards, recipe, field.name),
                              ingest_of(graph, input.value)});
   }
+  state->target = target_rule(shards, recipe, graph);
   for (const Vocabulary& vocabulary : shards.vocabularies()) {
     if (words.count(vocabulary.name) > 0) state->vocabularies.push_back(vocabulary);
   }
@@ -137,6 +153,12 @@ const Field* Preprocess::State::field_named(const std::string& name) const {
 
 void Preprocess::limit_pixels(i64 most) { state_->most_pixels = most; }
 
+double TargetRule::raw_of(double stored) const {
+  const double value = stored / scale - offset;
+  return log1p ? std::expm1(value) : value;
+}
+
+const std::optional<TargetRule>& Preprocess::target() const { return state_->target; }
 const std::vector<Field>& Preprocess::fields() const { return state_->fields; }
 const std::vector<Vocabulary>& Preprocess::vocabularies() const { return state_->vocabularies; }
 const std::vector<Preprocess::Column>& Preprocess::columns() const { return state_->columns; }

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,15 @@ struct RawColumn {
   std::string name;
   std::vector<double> numbers;
   std::vector<std::string> words;
+};
+
+// How the recipe makes a field of numbers, the way back included.
+struct TargetRule {
+  std::string field;
+  bool log1p = false;
+  double offset = 0, scale = 1;
+  // stored = ((log1p ? log(1 + raw) : raw) + offset) * scale.
+  double raw_of(double stored) const;
 };
 
 class Preprocess {
@@ -36,6 +46,8 @@ class Preprocess {
   std::string text() const;                                // preprocess.json
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;
+  // Of a target of numbers; none: of a classifier, or where there is no way back.
+  const std::optional<TargetRule>& target() const;
   struct Column { std::string name, kind, field; };  // number, numbers, id, ids, text, image
   const std::vector<Column>& columns() const;        // what a raw row holds: all these, no others
   // What a server would be sent for a row of the shard set: these columns alone; a sequence of

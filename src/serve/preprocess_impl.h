@@ -1,5 +1,6 @@
 // What preprocess.json holds.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct Preprocess::State {
   std::vector<InputRule> inputs;
   std::vector<Field> fields;              // of the inputs, then the target's
   std::vector<Vocabulary> vocabularies;
+  std::optional<TargetRule> target;
 
   // What follows from those.
   std::vector<FieldMaker> makers;         // of the input fields, each once

@@ -57,7 +57,10 @@ json about() {
        "<field>_lengths holds the number of elements kept."},
       {"normalization",
        "(x * scale - mean[c]) * inv_std[c], c over the last dimension. It is the first thing in "
-       "model.onnx: do not do it again."}};
+       "model.onnx: do not do it again."},
+      {"target",
+       "What a prediction stands for: raw = value, or exp(value) - 1 where log1p, of value = "
+       "prediction / scale - offset, in float64."}};
 }
 
 json rule_of(const InputRule& input, const Field& field, bool resize) {
@@ -139,6 +142,15 @@ InputRule rule_from(const json& rule, bool& resize) {
   return input;
 }
 
+TargetRule target_from(const json& rule) {
+  const TargetRule target = {rule.at("field").get<std::string>(), rule.at("log1p").get<bool>(),
+                             rule.at("offset").get<double>(), rule.at("scale").get<double>()};
+  if (!std::isfinite(target.offset) || !std::isfinite(target.scale) || target.scale == 0) {
+    fail(Exit::storage, "target: offset or scale");
+  }
+  return target;
+}
+
 // Of any field: sizes that cannot overflow.
 std::string problem_of_field(const Field& field) {
   i64 elements = 1;
@@ -165,9 +177,13 @@ std::string Preprocess::text() const {
   for (const Vocabulary& v : s.vocabularies) {
     words.push_back({{"name", v.name}, {"entries", v.entries}});
   }
-  const json all = {{"format", "cohort-preprocess"}, {"version", kVersion}, {"about", about()},
-                    {"icu", s.icu},                  {"inputs", inputs},    {"fields", s.fields},
-                    {"vocabularies", words}};
+  json all = {{"format", "cohort-preprocess"}, {"version", kVersion}, {"about", about()},
+              {"icu", s.icu},                  {"inputs", inputs},    {"fields", s.fields},
+              {"vocabularies", words}};
+  if (s.target) {
+    all["target"] = {{"field", s.target->field}, {"log1p", s.target->log1p},
+                     {"offset", s.target->offset}, {"scale", s.target->scale}};
+  }
   return all.dump(1) + "\n";
 }
 
@@ -188,6 +204,7 @@ Preprocess Preprocess::parse(const std::string& text, const std::string& path) {
     for (const json& rule : all.at("inputs")) {
       state->inputs.push_back(rule_from(rule, state->resize));
     }
+    if (all.contains("target")) state->target = target_from(all.at("target"));
     problem = state->problem();
   } catch (const Error& error) {
     problem = error.what();

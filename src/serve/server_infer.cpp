@@ -33,7 +33,7 @@ int depth_of(std::string_view text) {
   return deepest;
 }
 
-enum class Source { output, probabilities, label, items, scores };
+enum class Source { output, value, probabilities, label, items, scores };
 struct OutputKind {
   std::string name;
   Source source;
@@ -44,7 +44,10 @@ struct OutputKind {
 std::vector<OutputKind> outputs_of(const ServedModel& model, i64 top) {
   if (top > 0) return {{"items", Source::items, true, top}, {"scores", Source::scores, false, top}};
   switch (model.loss) {
-    case LossKind::mse: return {{"prediction", Source::output, false, model.width}};
+    case LossKind::mse:
+      if (!model.has_value) return {{"prediction", Source::output, false, model.width}};
+      return {{"prediction", Source::output, false, model.width},
+              {"value", Source::value, false, model.width}};
     case LossKind::bce:
       return {{"probability", Source::probabilities, false, 1}, {"logit", Source::output, false, 1}};
     case LossKind::cross_entropy: break;
@@ -171,6 +174,9 @@ void add_values(const OutputKind& kind, const ServedModel& model, const RowReply
   switch (kind.source) {
     case Source::output:
       to.numbers.insert(to.numbers.end(), reply.answer.output.begin(), reply.answer.output.end());
+      return;
+    case Source::value:
+      to.numbers.insert(to.numbers.end(), reply.answer.value.begin(), reply.answer.value.end());
       return;
     case Source::probabilities:
       to.numbers.insert(to.numbers.end(), p.begin(), p.end());

@@ -41,9 +41,15 @@ def check_answers(bundle, answers):
     lines = [json.loads(line) for line in pathlib.Path(answers).read_text().splitlines()]
     assert len(lines) == len(rows) > 0, (len(lines), len(rows))
     largest = max(np.abs(row["output"]).max() for row in rows)
+    target = json.loads((bundle / "preprocess.json").read_text()).get("target")
+    assert ("prediction" in lines[0]) == ("value" in lines[0]) == (target is not None), lines[0]
     for row, line in zip(rows, lines):
         output = line.get("prediction", line.get("logits", [line.get("logit")]))
         assert np.abs(np.subtract(output, row["output"])).max() <= 1e-4 * largest, row["row"]
+        if target:
+            value = np.array(output) / target["scale"] - target["offset"]
+            value = np.expm1(value) if target["log1p"] else value
+            assert np.allclose(line["value"], value, rtol=1e-12, atol=1e-12), row["row"]
         if row["probabilities"]:
             p = line.get("probabilities", [line["probability"]])
             assert np.abs(np.subtract(p, row["probabilities"])).max() <= 1e-5, row["row"]

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -296,6 +297,55 @@ TEST(Preprocess, SetsWithoutWhatServingNeedsAreRefused) {
   }
 }
 
+// Two numbers, of which `target` is what the loss compares with.
+std::shared_ptr<ShardSet> target_set(const std::string& target) {
+  const std::string folder = test_folder();
+  put_file(folder + "/a.csv", "x,y,z\n1,0,4\n2,20.5,0\n3,1e6,1\n");
+  return make_set(folder, "sources: [{path: a.csv}]\nfields:\n  - {name: x, kind: number}\n  - " +
+                              target + "\n");
+}
+
+Graph mse_graph(const ShardSet& set) {
+  Graph graph = graph_of(set);
+  graph.nodes.back().op = Loss{LossKind::mse};
+  return graph;
+}
+
+TEST(Preprocess, ATargetIsTakenBackToItsRawValue) {
+  const double raw[] = {0, 20.5, 1e6};
+  for (const char* rule : {"log1p: true, offset: -1, scale: 0.3", "offset: -1, scale: 0.25",
+                           "scale: -3", "log1p: true", ""}) {
+    const auto set = target_set(fmt::format("{{name: y, kind: number, {}}}", rule));
+    const Preprocess made = Preprocess::of(*set, mse_graph(*set));
+    const Preprocess read = Preprocess::parse(made.text(), "p.json");
+    ASSERT_TRUE(made.target() && read.target()) << rule;
+    EXPECT_EQ(read.target()->field, "y");
+    const Block block = set->blocks("train").at(0);
+    const Column stored = set->read(block, 1);
+    const std::vector<i64> ids = set->row_ids(block);
+    ASSERT_EQ(ids.size(), 3u);
+    for (std::size_t i = 0; i < 3; ++i) {
+      float value = 0;
+      std::memcpy(&value, stored.values.data() + 4 * i, 4);
+      const double expected = raw[ids[i]];
+      EXPECT_NEAR(read.target()->raw_of(value), expected, 1e-5 * (1 + expected)) << rule;
+      EXPECT_EQ(made.target()->raw_of(value), read.target()->raw_of(value)) << rule;
+    }
+  }
+}
+
+TEST(Preprocess, NoWayBackWhereThereIsNone) {
+  const auto scaled = target_set("{name: y, kind: number, scale: 0}");
+  EXPECT_FALSE(Preprocess::of(*scaled, mse_graph(*scaled)).target());
+  const auto numbers = target_set("{name: y, kind: number}");
+  Graph graph = mse_graph(*numbers);
+  graph.nodes.back().op = Loss{LossKind::bce};
+  EXPECT_FALSE(Preprocess::of(*numbers, graph).target());
+  json text = json::parse(Preprocess::of(*numbers, mse_graph(*numbers)).text());
+  text.erase("target");   // of a bundle made before there was one
+  EXPECT_FALSE(Preprocess::parse(text.dump(), "p.json").target());
+}
+
 TEST(Preprocess, DamagedTextIsRefused) {
   const auto set = joined_set(test_folder());
   const json good = json::parse(Preprocess::of(*set, graph_of(*set)).text());
@@ -317,6 +367,14 @@ TEST(Preprocess, DamagedTextIsRefused) {
     }
   }
   EXPECT_GT(refused, 100);
+  const auto numbers = target_set("{name: y, kind: number}");
+  const json rule = json::parse(Preprocess::of(*numbers, mse_graph(*numbers)).text());
+  for (const auto& [key, value] : std::initializer_list<std::pair<const char*, json>>{
+           {"scale", 0}, {"scale", "1"}, {"offset", nullptr}, {"log1p", 1}, {"field", 3}}) {
+    json bad = rule;
+    bad["target"][key] = value;
+    EXPECT_THROW(Preprocess::parse(bad.dump(), "p.json"), Error) << key << " " << value;
+  }
   for (const char* text : {"", "{", "[]", "{}", "\xff", "null"}) {
     EXPECT_THROW(Preprocess::parse(text, "p.json"), Error) << text;
   }

@@ -179,6 +179,32 @@ TEST(Scorer, AUserAloneIsCompletedAndGetsTheBestItems) {
   EXPECT_THROW(none.top({json::object()}, 3), Error);
 }
 
+TEST(Scorer, PredictionsAreToldInTheUnitsOfTheRawDataToo) {
+  const Tiny tiny = make_two_tower("stars", true);
+  Scorer scorer(tiny.bundle("b"), {1, 3});
+  const std::vector<Answer> answers = scorer.score(tiny.raw_rows());
+  ASSERT_GT(answers.size(), 3u);
+  for (const Answer& answer : answers) {
+    ASSERT_EQ(answer.error, "");
+    EXPECT_THAT(answer.value, testing::ElementsAre(answer.output.at(0) / 0.25 + 1));
+    const json told = json::parse(json_text(scorer.bundle(), answer));
+    EXPECT_EQ(told.at("prediction"), json(answer.output));
+    EXPECT_EQ(told.at("value"), json(answer.value));
+  }
+  const TopAnswer top = scorer.top({{{"user", "u3"}}}, 2).at(0);
+  ASSERT_EQ(top.items.size(), 2u);
+  const json told = json::parse(json_text(scorer.bundle(), top));
+  for (std::size_t k = 0; k < 2; ++k) {
+    EXPECT_EQ(top.items[k].value, top.items[k].score / 0.25 + 1);
+    EXPECT_EQ(told.at("items")[k].at("value"), json(*top.items[k].value));
+    EXPECT_FALSE(told.at("items")[k].contains("probability"));
+  }
+  const Tiny clicks = make_two_tower("clicks");
+  Scorer none(clicks.bundle("b"), {1, 3});
+  EXPECT_TRUE(none.score({clicks.raw_rows().at(0)}).at(0).value.empty());
+  EXPECT_FALSE(none.top({{{"user", "u3"}}}, 2).at(0).items.at(0).value);
+}
+
 TEST(ItemIndex, FindsWhatComparingWithAllFinds) {
   if (!have_faiss()) GTEST_SKIP() << "built without FAISS";
   const i64 dim = 8;

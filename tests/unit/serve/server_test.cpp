@@ -105,6 +105,22 @@ TEST(Server, InferAnswersAllOutputsOrThoseAskedFor) {
                             .body).at("outputs")[0].at("shape"), json({0, 2}));
 }
 
+TEST(Server, PredictionsComeWithTheirRawValuesWhereThereAreSome) {
+  FakeModel fake;
+  const auto model = fake.served();
+  model->loss = LossKind::mse;
+  const RowReply reply{{{1.5, 2}, {}, {7, 9}, ""}, {}};
+  for (const bool has_value : {false, true}) {
+    model->has_value = has_value;
+    const json told = json::parse(model_metadata(*model));
+    const json body = json::parse(write_infer({}, *model, {reply}).body);
+    ASSERT_EQ(told.at("outputs").size(), has_value ? 2u : 1u);
+    ASSERT_EQ(body.at("outputs").size(), has_value ? 2u : 1u);
+    EXPECT_EQ(body.at("outputs")[0], tensor("prediction", "FP32", {1, 2}, {1.5, 2}));
+    if (has_value) EXPECT_EQ(body.at("outputs")[1], tensor("value", "FP32", {1, 2}, {7, 9}));
+  }
+}
+
 TEST(Server, TensorsBecomeTheColumnsOfRawRows) {
   FakeModel fake;
   const auto model = fake.served();

@@ -120,8 +120,8 @@ inline Tiny make_tiny(const std::string& name, const std::string& csv, const std
   return t;
 }
 
-// Users and items with a number each.
-inline Tiny make_two_tower(const std::string& name) {
+// Users and items with a number each. `stars`: the number of stars is predicted, from (stars - 1) / 4.
+inline Tiny make_two_tower(const std::string& name, bool stars = false) {
   std::string csv = "user,u0,item,i0,label\n";
   for (int r = 0; r < 40; ++r)
     csv += fmt::format("u{},{},i{},{},{}\n", r % 7, 0.5 * (r % 7), r % 5, 1.5 - r % 5, r % 2);
@@ -129,7 +129,8 @@ inline Tiny make_two_tower(const std::string& name) {
                    "  - {name: user, kind: id}\n  - {name: item, kind: id}\n"
                    "  - {name: user_features, kind: number, columns: [u0]}\n"
                    "  - {name: item_features, kind: number, columns: [i0]}\n"
-                   "  - {name: label, kind: number}\n",
+                   + std::string(stars ? "  - {name: label, kind: number, offset: -1, scale: 0.25}\n"
+                                       : "  - {name: label, kind: number}\n"),
                    "  inputs: {user: {}, item: {}, user_features: {}, item_features: {}}\n"
                    "  layers:\n"
                    "    - embedding: {name: ut, from: user, dim: 2, init_scale: 1}\n"
@@ -139,7 +140,8 @@ inline Tiny make_two_tower(const std::string& name) {
                    "    - concat: {name: ia, from: [it, item_features]}\n"
                    "    - dense: {name: iv, units: 4}\n"
                    "    - dot: {name: score, from: [uv, iv]}\n"
-                   "  loss: {bce: {target: label}}\n");
+                   + std::string(stars ? "  loss: {mse: {target: label}}\n"
+                                       : "  loss: {bce: {target: label}}\n"));
 }
 
 // The next of a row's events, at every step.
