@@ -1,7 +1,6 @@
 #include "serve/preprocess.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -65,26 +64,25 @@ const FieldConfig& config_of(const ShardSet& shards, const Recipe& recipe,
        shards.path(), field);
 }
 
-// Of the graph's target, where it is numbers that all are made alike.
-std::optional<TargetRule> target_rule(const ShardSet& shards, const Recipe& recipe,
-                                      const Graph& graph) {
-  if (std::get<Loss>(graph.nodes.back().op).kind != LossKind::mse) return std::nullopt;
-  for (const Input& input : graph.inputs) {
-    if (input.value != graph.target) continue;
-    const FieldConfig& config = config_of(shards, recipe, input.field);
-    const bool numbers = config.kind == "number" || config.kind == "numbers";
-    if (!numbers || !config.one_hot.empty() || config.scale == 0) return std::nullopt;
-    return TargetRule{config.name, config.log1p, config.offset, config.scale};
-  }
-  return std::nullopt;
-}
-
 std::string kind_of_column(const FieldConfig& config) {
   if (config.kind == "tokens") return "text";
   return config.kind == "label" ? "id" : config.kind;
 }
 
 }  // namespace
+
+std::optional<TargetRule> target_rule(const ShardSet& shards, const Graph& graph) {
+  const Recipe recipe = recipe_of(shards);
+  for (const Input& input : graph.inputs) {
+    if (input.value != graph.target) continue;
+    const FieldConfig& config = config_of(shards, recipe, input.field);
+    const bool numbers = config.kind == "number" || config.kind == "numbers";
+    const TargetRule rule = {config.name, config.log1p, config.offset, config.scale,
+                             ingest_of(graph, input.value)};
+    if (numbers && config.one_hot.empty() && rule.reversible()) return rule;
+  }
+  return std::nullopt;
+}
 
 Preprocess::Preprocess(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Preprocess::Preprocess(Preprocess&&) noexcept = default;
@@ -108,7 +106,9 @@ Preprocess Preprocess::of(const ShardSet& shards, const Graph& graph) {
                              input.max_length, config_of(shards, recipe, field.name),
                              ingest_of(graph, input.value)});
   }
-  state->target = target_rule(shards, recipe, graph);
+  if (std::get<Loss>(graph.nodes.back().op).kind == LossKind::mse)
+    state->target = target_rule(shards, graph);
+  state->recipe = Document::parse(shards.recipe(), "recipe").json();
   for (const Vocabulary& vocabulary : shards.vocabularies()) {
     if (words.count(vocabulary.name) > 0) state->vocabularies.push_back(vocabulary);
   }
@@ -152,11 +152,6 @@ const Field* Preprocess::State::field_named(const std::string& name) const {
 }
 
 void Preprocess::limit_pixels(i64 most) { state_->most_pixels = most; }
-
-double TargetRule::raw_of(double stored) const {
-  const double value = stored / scale - offset;
-  return log1p ? std::expm1(value) : value;
-}
 
 const std::optional<TargetRule>& Preprocess::target() const { return state_->target; }
 const std::vector<Field>& Preprocess::fields() const { return state_->fields; }

@@ -11,6 +11,7 @@
 #include "data/recipe.h"
 #include "data/shard_set.h"
 #include "model/graph.h"
+#include "model/target_rule.h"
 
 namespace cohort {
 
@@ -21,14 +22,8 @@ struct RawColumn {
   std::vector<std::string> words;
 };
 
-// How the recipe makes a field of numbers, the way back included.
-struct TargetRule {
-  std::string field;
-  bool log1p = false;
-  double offset = 0, scale = 1;
-  // stored = ((log1p ? log(1 + raw) : raw) + offset) * scale.
-  double raw_of(double stored) const;
-};
+// Of the graph's target, where it is numbers that are all made alike and there is a way back.
+std::optional<TargetRule> target_rule(const ShardSet& shards, const Graph& graph);
 
 class Preprocess {
  public:
@@ -46,7 +41,7 @@ class Preprocess {
   std::string text() const;                                // preprocess.json
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;
-  // Of a target of numbers; none: of a classifier, or where there is no way back.
+  // With mse: see target_rule().
   const std::optional<TargetRule>& target() const;
   struct Column { std::string name, kind, field; };  // number, numbers, id, ids, text, image
   const std::vector<Column>& columns() const;        // what a raw row holds: all these, no others

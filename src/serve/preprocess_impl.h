@@ -22,6 +22,7 @@ struct InputRule {
 struct Preprocess::State {
   std::string icu;        // version of the word boundaries
   bool resize = false;    // pictures of another size
+  std::string recipe;     // JSON: told to readers
   i64 most_pixels = i64{1} << 26;         // of those; not kept in the file
   std::vector<InputRule> inputs;
   std::vector<Field> fields;              // of the inputs, then the target's

@@ -23,7 +23,7 @@ struct Answer {
 struct TopItem {
   std::string item;                    // its id as the raw data has it
   double score = 0;                    // the logit, or the prediction
-  std::optional<double> value;         // of a prediction: as Answer::value
+  std::optional<double> value{};       // of a prediction: as Answer::value
 };
 struct TopAnswer {
   std::vector<TopItem> items;

@@ -121,7 +121,9 @@ inline Tiny make_tiny(const std::string& name, const std::string& csv, const std
 }
 
 // Users and items with a number each. `stars`: the number of stars is predicted, from (stars - 1) / 4.
-inline Tiny make_two_tower(const std::string& name, bool stars = false) {
+// `tail`: layers behind the dot.
+inline Tiny make_two_tower(const std::string& name, bool stars = false,
+                           const std::string& tail = "") {
   std::string csv = "user,u0,item,i0,label\n";
   for (int r = 0; r < 40; ++r)
     csv += fmt::format("u{},{},i{},{},{}\n", r % 7, 0.5 * (r % 7), r % 5, 1.5 - r % 5, r % 2);
@@ -139,7 +141,7 @@ inline Tiny make_two_tower(const std::string& name, bool stars = false) {
                    "    - embedding: {name: it, from: item, dim: 2, init_scale: 1}\n"
                    "    - concat: {name: ia, from: [it, item_features]}\n"
                    "    - dense: {name: iv, units: 4}\n"
-                   "    - dot: {name: score, from: [uv, iv]}\n"
+                   "    - dot: {name: score, from: [uv, iv]}\n" + tail
                    + std::string(stars ? "  loss: {mse: {target: label}}\n"
                                        : "  loss: {bce: {target: label}}\n"));
 }
