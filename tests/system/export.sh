@@ -139,6 +139,23 @@ done
 expect 2 "$COHORT" score "$WORK/bundles/sentiment-cnn" --top 4 </dev/null
 says "not two-tower"
 
+# A dot that gives no towers is told.
+sed 's/^  loss:/    - dense: {name: last, units: 1}\n  loss:/' "$CONFIGS/recommend-two-tower.yaml" >dense.yaml
+expect 0 "$COHORT" train dense.yaml name=dense data.shards="$SET/recommend" runs="$RUNS" train.epochs=1 \
+  train.max_steps=2 data.lanes=0 train.global_batch=7 device.threads=1 optimizer.warmup_steps=0
+expect 0 "$COHORT" export "$RUNS/dense" --to "$WORK/dense"
+says "no towers, no items, no index: layer 'last' (dense) stands behind the dot"
+
+# For Triton: numbers of a sequence and its length with mse, pictures, pairs.
+if "$PYTHON" -c 'import tritonclient.grpc' 2>/dev/null; then
+  for config in behavior-lstm image-cnn recommend-two-tower; do
+    expect 0 "$COHORT" publish "$WORK/bundles/$config" --triton "$WORK/layout"
+    expect 0 "$PYTHON" "$HERE/../export/triton_check.py" "$WORK/layout/$config" 1
+  done
+else
+  echo "Skipped: Triton's schema: no tritonclient[grpc] in COHORT_TEST_PYTHON"
+fi
+
 # Bad rows are told in their places.
 printf '%s\n' '{"text":"fine"}' 'no json' '{"text":7}' '[]' '{"text":"bad"}' >mixed.jsonl
 "$COHORT" score "$WORK/bundles/sentiment-cnn" <mixed.jsonl >mixed.out 2>"$LOG"
