@@ -11,7 +11,7 @@ import base64, io, json, math, re, sys
 import numpy as np
 import onnxruntime
 
-from pixels import pixels_of
+from pixels import pixels_of, resized
 
 # Between white space as Unicode has it (White_Space), which is not what str.split() takes for it.
 BETWEEN = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
@@ -31,18 +31,10 @@ def split_words(text, rule):
 def picture(text, rule):
     height, width, channels = rule["element_shape"]
     pixels = pixels_of(base64.b64decode(text.split(",")[-1]), channels)
-    pixels = pixels.reshape(*pixels.shape[:2], channels)
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    assert rule["resize"] == "bilinear", f"{pixels.shape}, expected {rule['element_shape']}"
-    for axis, to in ((1, width), (0, height)):  # pixel centres at i + 0.5, edges repeated
-        size = pixels.shape[axis]
-        at = (np.arange(to) + 0.5) * size / to - 0.5
-        low = np.floor(at).astype(int)
-        weight = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        first, second = (np.take(pixels, np.clip(k, 0, size - 1), axis) for k in (low, low + 1))
-        pixels = first * (1 - weight) + second * weight
-    return np.floor(pixels + 0.5).astype(np.uint8)
+    if pixels.shape[:2] != (height, width):
+        assert rule["resize"] == "bilinear", f"{pixels.shape}, expected {rule['element_shape']}"
+        pixels = resized(pixels, height, width)
+    return pixels
 
 
 def number(value, rule):
