@@ -64,6 +64,13 @@ const FieldConfig& config_of(const ShardSet& shards, const Recipe& recipe,
        shards.path(), field);
 }
 
+bool has_mse(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    const auto* loss = std::get_if<Loss>(&node.op);
+    return loss && loss->kind == LossKind::mse;
+  });
+}
+
 std::string kind_of_column(const FieldConfig& config) {
   if (config.kind == "tokens") return "text";
   return config.kind == "label" ? "id" : config.kind;
@@ -106,8 +113,7 @@ Preprocess Preprocess::of(const ShardSet& shards, const Graph& graph) {
                              input.max_length, config_of(shards, recipe, field.name),
                              ingest_of(graph, input.value)});
   }
-  if (std::get<Loss>(graph.nodes.back().op).kind == LossKind::mse)
-    state->target = target_rule(shards, graph);
+  if (has_mse(graph)) state->target = target_rule(shards, graph);
   state->recipe = Document::parse(shards.recipe(), "recipe").json();
   for (const Vocabulary& vocabulary : shards.vocabularies()) {
     if (words.count(vocabulary.name) > 0) state->vocabularies.push_back(vocabulary);
