@@ -158,11 +158,6 @@ def session_of(bundle, threads):
 def preparer(bundle, session):
     """From raw rows to what the session is fed."""
     import reference
-    try:
-        import PIL  # noqa: F401
-        reference.decode_png = lambda *unused: None  # its own is plain Python
-    except ImportError:
-        pass
     spec = json.loads((bundle / "preprocess.json").read_text())
     ids = {v["name"]: {w: i for i, w in enumerate(v["entries"])} for v in spec["vocabularies"]}
     wanted = {i.name for i in session.get_inputs()}

@@ -61,9 +61,19 @@ const Input& target_of(const Graph& graph) {
   broken(__FILE__, __LINE__, "a graph whose target is no input");
 }
 
+// Of a binary model what 0 and 1 stand for in the raw data.
+std::vector<std::string> two_labels(const Session& session) {
+  const auto rule = target_rule(*session.shards, *session.graph);
+  if (!rule) return {"0", "1"};
+  const std::vector<double> raw = rule->raw_of({0, 1});
+  return {fmt::format("{:.6g}", raw[0]), fmt::format("{:.6g}", raw[1])};
+}
+
 std::vector<std::string> labels_of(const Session& session) {
   const Graph& graph = *session.graph;
-  if (std::get<Loss>(graph.nodes.back().op).kind != LossKind::cross_entropy) return {};
+  const LossKind loss = std::get<Loss>(graph.nodes.back().op).kind;
+  if (loss == LossKind::mse) return {};
+  if (loss == LossKind::bce) return two_labels(session);
   const Vocabulary* names = vocabulary_of(target_of(graph).field, session.shards->fields(),
                                           session.shards->vocabularies());
   if (names) return names->entries;

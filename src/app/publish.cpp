@@ -71,9 +71,9 @@ void tell(const Published& p, const PublishVerbs& o, const std::string& triton) 
   fmt::print("{}\n", report.dump(1));
 }
 
-std::string name_in_triton(const PublishVerbs& o) {
+std::string name_in_triton(const PublishVerbs& o, const std::string& bundle) {
   if (!o.name.empty()) return o.name;
-  const std::string path = o.bundle + "/manifest.json";
+  const std::string path = bundle + "/manifest.json";
   try {
     return json::parse(real_files().read(path)).at("lineage").at("run").get<std::string>();
   } catch (const json::exception&) {
@@ -82,27 +82,33 @@ std::string name_in_triton(const PublishVerbs& o) {
   }
 }
 
-std::string to_triton(const PublishVerbs& o) {
-  const std::string folder =
-      publish_to_triton(real_linked_files(), o.bundle, o.triton, name_in_triton(o), o.keep);
+std::string to_triton(const PublishVerbs& o, const std::string& bundle) {
+  const std::string folder = publish_to_triton(real_linked_files(), bundle, o.triton,
+                                               name_in_triton(o, bundle), o.keep);
   log::info("{}: for Triton", folder);
   return folder;
 }
 
 int publish_in_repository(const PublishVerbs& o) {
-  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name_in_triton(o));
+  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name_in_triton(o, o.bundle));
   Repository repository(real_linked_files(), o.repo);
   const Published p =
       repository.publish(o.bundle, {o.metric, o.max_worse, o.keep, o.threads, o.force});
-  const std::string triton = p.promoted && !o.triton.empty() ? to_triton(o) : "";
+  const std::string triton = p.promoted && !o.triton.empty() ? to_triton(o, o.bundle) : "";
   tell(p, o, triton);
   return p.promoted ? 0 : not_promoted;
 }
 
+// For Triton the version before becomes the newest again.
 int roll_back(const PublishVerbs& o) {
-  const i64 version = Repository(real_linked_files(), o.repo).rollback();
+  Repository repository(real_linked_files(), o.repo);
+  if (!o.triton.empty())
+    check_triton_place(real_files(), o.triton, name_in_triton(o, repository.current()));
+  const i64 version = repository.rollback();
+  json report = {{"current", version}};
+  if (!o.triton.empty()) report["triton"] = to_triton(o, repository.current());
   if (o.json)
-    fmt::print("{}\n", json{{"current", version}}.dump(1));
+    fmt::print("{}\n", report.dump(1));
   else
     fmt::print("{}: version {} is current again\n", o.repo, version);
   return 0;
@@ -129,6 +135,8 @@ void check_usage(const PublishVerbs& o) {
     fail(Exit::usage, "expected --repo DIR{}", other ? "" : ", or --triton DIR");
   if (other && !o.bundle.empty())
     fail(Exit::usage, "{} takes no bundle, got {}", o.list ? "--list" : "--rollback", o.bundle);
+  if (o.bundle.empty() && !o.rollback && !o.triton.empty())
+    fail(Exit::usage, "--triton goes with a bundle or --rollback");
   if (!other && o.bundle.empty() && (o.repo.empty() || o.keep == 0))
     fail(Exit::usage, "expected a bundle, or --rollback, --list, or --keep N alone");
   if (!o.repo.empty() && !o.triton.empty() && same_folder(o.repo, o.triton))
@@ -144,9 +152,9 @@ int run_publish(const PublishVerbs& o) {
   if (o.rollback) return roll_back(o);
   if (o.bundle.empty()) return prune(o);
   if (!o.repo.empty()) return publish_in_repository(o);
-  check_triton_place(real_files(), o.triton, name_in_triton(o));
+  check_triton_place(real_files(), o.triton, name_in_triton(o, o.bundle));
   verify_bundle(o.bundle);
-  const std::string folder = to_triton(o);
+  const std::string folder = to_triton(o, o.bundle);
   const std::string digest = real_files().read(o.bundle + "/MANIFEST.sha256").substr(0, 64);
   if (o.json)
     fmt::print("{}\n", json{{"digest", digest}, {"triton", folder}}.dump(1));
@@ -220,7 +228,7 @@ void add_publish_verbs(CLI::App& app, PublishVerbs& o, std::function<int()>& job
         return number && *number >= 0 ? std::string() : "expected 0 or more, got " + text;
       })
       ->capture_default_str();
-  verb->add_option("--keep", o.keep, "versions kept; current and the one before always are; 0: all")
+  verb->add_option("--keep", o.keep, "versions kept; current, the one before and what it replaced always are; 0: all")
       ->check(CLI::Range(i64{0}, i64{1} << 30))
       ->capture_default_str();
   verb->add_flag("--force", o.force,
@@ -228,7 +236,8 @@ void add_publish_verbs(CLI::App& app, PublishVerbs& o, std::function<int()>& job
   verb->add_flag("--rollback", o.rollback, "make the version before current again");
   verb->add_flag("--list", o.list, "the versions there are");
   verb->add_option("--triton", o.triton,
-                   "a Triton model repository to add the model to (with --repo: if promoted)");
+                   "a Triton model repository to add the model to (with --repo: if promoted, and "
+                   "after --rollback)");
   verb->add_option("--name", o.name, "of the model there; default: the run's name");
   verb->add_flag("--json", o.json, "machine-readable report on stdout");
   verb->callback([&] { job = [&o] { return run_publish(o); }; });

@@ -42,6 +42,7 @@ class Document {
   // "a.b.c=value"; value is YAML. Indices address lists: "model.layers.2.dense.units=10".
   void override_key(const std::string& assignment);
   const std::string& name() const;
+  std::string json() const;   // the same as JSON; plain numbers, true, false and null as such
 
  public:
   struct Node;   // config_node.h

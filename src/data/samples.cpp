@@ -13,8 +13,8 @@ namespace cohort {
 namespace {
 
 // The split that rows are kept of is the least one.
-int rank_of(const std::string& split) {
-  return split == "test" ? 0 : split == "validation" ? 1 : split == "train" ? 2 : 3;
+std::pair<int, std::string> rank_of(const std::string& split) {
+  return {split == "test" ? 0 : split == "validation" ? 1 : split == "train" ? 3 : 2, split};
 }
 
 }  // namespace
@@ -30,9 +30,7 @@ Samples::Samples(const Recipe& recipe, const RawSchema& schema)
 }
 
 void Samples::add(const RawRow& row) {
-  const int rank = rank_of(row.split);
-  if (rank == 3) return;
-  if (rows_.empty() || rank < rank_of(split_)) {
+  if (rows_.empty() || rank_of(row.split) < rank_of(split_)) {
     rows_.clear();
     split_ = row.split;
   }

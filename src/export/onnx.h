@@ -5,8 +5,8 @@
 // stands beyond a row's length is not looked at. N and T may be any at each call: T is 1 or more
 // and need not be the graph's max_length. Normalisation is part of the model.
 //
-// Outputs follow the loss: mse `prediction` [N, units]; bce `logit` and `probability` [N, 1];
-// cross_entropy `logits` and `probabilities` [N, classes]. A model that answers every step gives
+// Outputs follow the loss: mse `prediction` [N, units], `value` too by OnnxOptions::target; bce
+// `logit` and `probability` [N, 1]; cross_entropy `logits` and `probabilities` [N, classes]. A model that answers every step gives
 // the answer at the last step of the row; a row without steps gets the answer of zero logits
 // (mse: zeros). What a row is answered depends neither on T nor on the rows beside it.
 //
@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "model/graph.h"
+#include "model/target_rule.h"
 #include "store/files.h"
 
 namespace cohort {
@@ -36,6 +37,7 @@ struct OnnxOptions {
   i64 inline_model = i64{3} << 29;
   i64 inline_tensor = 1024;
   std::string file = "model.onnx";     // the data file is `file`.data
+  std::optional<TargetRule> target{};  // mse: `value` is what a prediction stands for
 };
 
 // Hands out the bytes of a weight in order, a piece at a time; reads the weights that it is of.

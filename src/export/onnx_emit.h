@@ -92,6 +92,7 @@ class OnnxEmitter {
   // onnx_heads.cpp
   void declare_heads();
   void emit_heads();
+  void emit_value(const std::string& prediction);
   bool answers_every_step() const;
   std::string last_step(i64 v);
 

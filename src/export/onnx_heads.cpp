@@ -16,7 +16,11 @@ void OnnxEmitter::declare_heads() {
   std::vector<std::string> dims{"N"};
   for (i64 extent : p.shape) dims.push_back(std::to_string(extent));
   const LossKind kind = std::get<Loss>(loss().op).kind;
-  if (kind == LossKind::mse) return writer_.output({"prediction", DType::f32, dims});
+  if (kind == LossKind::mse) {
+    writer_.output({"prediction", DType::f32, dims});
+    if (options_.target) writer_.output({"value", DType::f32, dims});
+    return;
+  }
   const bool one = kind == LossKind::bce;
   writer_.output({one ? "logit" : "logits", DType::f32, dims});
   writer_.output({one ? "probability" : "probabilities", DType::f32, dims});
@@ -51,6 +55,34 @@ void OnnxEmitter::emit_heads() {
     writer_.node_as("Sigmoid", {x}, {writer_.outputs[1].name});
   if (kind == LossKind::cross_entropy)
     writer_.node_as("Softmax", {x}, {writer_.outputs[1].name}, {{"axis", i64{-1}}});
+  if (kind == LossKind::mse && options_.target) emit_value(x);
+}
+
+// In float64, as TargetRule::raw_of().
+void OnnxEmitter::emit_value(const std::string& prediction) {
+  const TargetRule& rule = *options_.target;
+  std::string x =
+      writer_.node("Cast", {prediction}, "value_f64", {{"to", onnx_type(DType::f64)}});
+  const auto step = [&](const char* op, const std::string& by) {
+    x = writer_.node(op, {x, by}, "value_step");
+  };
+  const auto channels = [&](const char* name, const std::vector<double>& values) {
+    const std::vector<char> bytes = from_doubles(DType::f64, values);
+    return writer_.constant(name, DType::f64, {static_cast<i64>(values.size())},
+                            {bytes.begin(), bytes.end()});
+  };
+  if (!rule.ingest.mean.empty()) {
+    step("Div", channels("value_inv_std", rule.ingest.inv_std));
+    step("Add", channels("value_mean", rule.ingest.mean));
+  }
+  for (const double scale : {rule.ingest.scale, rule.scale})
+    if (scale != 1) step("Div", writer_.number(DType::f64, scale));
+  if (rule.offset != 0) step("Sub", writer_.number(DType::f64, rule.offset));
+  if (rule.log1p) {
+    x = writer_.node("Exp", {x}, "value_step");
+    step("Sub", writer_.number(DType::f64, 1));
+  }
+  writer_.node_as("Cast", {x}, {writer_.outputs[1].name}, {{"to", onnx_type(DType::f32)}});
 }
 
 }  // namespace cohort

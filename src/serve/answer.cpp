@@ -86,6 +86,10 @@ std::string json_text(const Bundle& bundle, const Answer& answer) {
   if (loss == LossKind::mse) {
     key("\"prediction\":");
     add_json_list(text, answer.output);
+    if (!answer.value.empty()) {
+      key("\"value\":");
+      add_json_list(text, answer.value);
+    }
   } else if (loss == LossKind::bce) {
     key("\"logit\":");
     add_json(text, answer.output.at(0));
@@ -127,6 +131,10 @@ std::string json_text(const Bundle& bundle, const TopAnswer& answer) {
     }
     text += ",\"score\":";
     add_json(text, item.score);
+    if (item.value) {
+      text += ",\"value\":";
+      add_json(text, *item.value);
+    }
     text += '}';
   }
   return text + "]}";

@@ -91,7 +91,10 @@ std::string python_text(const json& facts) {
                      "```\n", feeds);
 }
 
-std::string labels_text(const std::vector<std::string>& labels) {
+std::string labels_text(const std::vector<std::string>& labels, LossKind loss) {
+  if (loss == LossKind::bce)
+    return fmt::format("`probability` is that of \"{}\"; the other case is \"{}\".\n\n", labels.at(1),
+                       labels.at(0));
   const auto told = std::min<std::ptrdiff_t>(20, std::ssize(labels));
   const std::vector<std::string> some(labels.begin(), labels.begin() + told);
   return fmt::format("{} classes, named under \"labels\" in `manifest.json`: {}{}\n\n",
@@ -128,7 +131,11 @@ std::string readme_text(const json& facts, const BundleContent& content) {
           "| input | type | shape |\n|---|---|---|\n" + tensors_text(facts["inputs"]) +
           "\n## Outputs\n\n| output | type | shape |\n|---|---|---|\n" +
           tensors_text(facts["outputs"]) + "\n";
-  if (!content.labels.empty()) text += labels_text(content.labels);
+  if (!content.labels.empty())
+    text += labels_text(content.labels, std::get<Loss>(content.graph->nodes.back().op).kind);
+  if (const auto& target = content.preprocess->target())
+    text += fmt::format("A `prediction` is in the units that `{}` was trained in, `value` in those of "
+                        "the raw data: see\n\"target\" in `preprocess.json`.\n\n", target->field);
   text += asking_text(sample_row(content), facts.contains("two_tower"));
   text += "Without this program:\n\n" + python_text(facts);
   return text;

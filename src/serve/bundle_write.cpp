@@ -23,8 +23,6 @@ using nlohmann::json;
 
 constexpr i64 rows_at_a_time = 256, recall_at = 10, recall_queries = 1000;
 
-// A number that JSON can hold, else null.
-
 json tensors_json(const std::vector<OnnxTensor>& tensors) {
   json all = json::array();
   for (const OnnxTensor& t : tensors)
@@ -45,7 +43,10 @@ class BundleWriter {
     add("weights.safetensors", [&](FileWriter& out) { write_safetensors(out, content_.weights); });
     add_text("preprocess.json", content_.preprocess->text());
     add_text("golden.jsonl", golden_text(content_.golden));
-    if (const auto towers = find_towers(*content_.graph)) add_towers(*towers);
+    std::string why_not;
+    if (const auto towers = find_towers(*content_.graph, &why_not)) add_towers(*towers);
+    if (!why_not.empty())
+      log::info("{}: no towers, no items, no index: {}", folder_, why_not);
     add_text("README.md", readme_text(facts_, content_));
     writer_.commit(facts_, [&] { return finish(); });
     return digest_;
@@ -75,6 +76,10 @@ class BundleWriter {
     options.producer_version = content_.lineage.build;
     options.inline_model = content_.inline_model;
     options.inline_tensor = content_.inline_tensor;
+    const auto& columns = content_.preprocess->columns();
+    const auto taken = [](const Preprocess::Column& c) { return c.field == "value"; };
+    if (std::none_of(columns.begin(), columns.end(), taken))   // an input has the name else
+      options.target = content_.preprocess->target();
     return options;
   }
 

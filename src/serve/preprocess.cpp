@@ -64,12 +64,32 @@ const FieldConfig& config_of(const ShardSet& shards, const Recipe& recipe,
        shards.path(), field);
 }
 
+bool has_mse(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    const auto* loss = std::get_if<Loss>(&node.op);
+    return loss && loss->kind == LossKind::mse;
+  });
+}
+
 std::string kind_of_column(const FieldConfig& config) {
   if (config.kind == "tokens") return "text";
   return config.kind == "label" ? "id" : config.kind;
 }
 
 }  // namespace
+
+std::optional<TargetRule> target_rule(const ShardSet& shards, const Graph& graph) {
+  const Recipe recipe = recipe_of(shards);
+  for (const Input& input : graph.inputs) {
+    if (input.value != graph.target) continue;
+    const FieldConfig& config = config_of(shards, recipe, input.field);
+    const bool numbers = config.kind == "number" || config.kind == "numbers";
+    const TargetRule rule = {config.name, config.log1p, config.offset, config.scale,
+                             ingest_of(graph, input.value)};
+    if (numbers && config.one_hot.empty() && rule.reversible()) return rule;
+  }
+  return std::nullopt;
+}
 
 Preprocess::Preprocess(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Preprocess::Preprocess(Preprocess&&) noexcept = default;
@@ -93,6 +113,8 @@ Preprocess Preprocess::of(const ShardSet& shards, const Graph& graph) {
                              input.max_length, config_of(shards, recipe, field.name),
                              ingest_of(graph, input.value)});
   }
+  if (has_mse(graph)) state->target = target_rule(shards, graph);
+  state->recipe = Document::parse(shards.recipe(), "recipe").json();
   for (const Vocabulary& vocabulary : shards.vocabularies()) {
     if (words.count(vocabulary.name) > 0) state->vocabularies.push_back(vocabulary);
   }
@@ -137,6 +159,7 @@ const Field* Preprocess::State::field_named(const std::string& name) const {
 
 void Preprocess::limit_pixels(i64 most) { state_->most_pixels = most; }
 
+const std::optional<TargetRule>& Preprocess::target() const { return state_->target; }
 const std::vector<Field>& Preprocess::fields() const { return state_->fields; }
 const std::vector<Vocabulary>& Preprocess::vocabularies() const { return state_->vocabularies; }
 const std::vector<Preprocess::Column>& Preprocess::columns() const { return state_->columns; }

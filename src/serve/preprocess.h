@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "data/recipe.h"
 #include "data/shard_set.h"
 #include "model/graph.h"
+#include "model/target_rule.h"
 
 namespace cohort {
 
@@ -19,6 +21,9 @@ struct RawColumn {
   std::vector<double> numbers;
   std::vector<std::string> words;
 };
+
+// Of the graph's target, where it is numbers that are all made alike and there is a way back.
+std::optional<TargetRule> target_rule(const ShardSet& shards, const Graph& graph);
 
 class Preprocess {
  public:
@@ -36,6 +41,8 @@ class Preprocess {
   std::string text() const;                                // preprocess.json
   const std::vector<Field>& fields() const;                // all of the graph's, the target too
   const std::vector<Vocabulary>& vocabularies() const;
+  // With mse: see target_rule().
+  const std::optional<TargetRule>& target() const;
   struct Column { std::string name, kind, field; };  // number, numbers, id, ids, text, image
   const std::vector<Column>& columns() const;        // what a raw row holds: all these, no others
   // What a server would be sent for a row of the shard set: these columns alone; a sequence of

@@ -1,5 +1,6 @@
 // What preprocess.json holds.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,10 +22,12 @@ struct InputRule {
 struct Preprocess::State {
   std::string icu;        // version of the word boundaries
   bool resize = false;    // pictures of another size
+  std::string recipe;     // JSON: told to readers
   i64 most_pixels = i64{1} << 26;         // of those; not kept in the file
   std::vector<InputRule> inputs;
   std::vector<Field> fields;              // of the inputs, then the target's
   std::vector<Vocabulary> vocabularies;
+  std::optional<TargetRule> target;
 
   // What follows from those.
   std::vector<FieldMaker> makers;         // of the input fields, each once

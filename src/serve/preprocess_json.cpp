@@ -39,6 +39,9 @@ json about() {
       {"id",
        "Index of the text in the vocabulary, exactly as it is; without one the whole number. What "
        "is not in the vocabulary or in [0, classes) is an error."},
+      {"white space",
+       "What has the Unicode property White_Space: U+0009-000D 0020 0085 00A0 1680 2000-200A 2028 2029 "
+       "202F 205F 3000."},
       {"ids", "A sequence of such: a list, or a text of words between white space, lower-cased."},
       {"tokens",
        "A text, lower-cased (Unicode, root locale), cut into words; a list is taken as words. "
@@ -57,7 +60,32 @@ json about() {
        "<field>_lengths holds the number of elements kept."},
       {"normalization",
        "(x * scale - mean[c]) * inv_std[c], c over the last dimension. It is the first thing in "
-       "model.onnx: do not do it again."}};
+       "model.onnx: do not do it again."},
+      {"target",
+       "What a prediction stands for, in float64: x = prediction / inv_std[c] + mean[c], c over "
+       "the last dimension, where there are means; x = x / normalization.scale / scale - offset; "
+       "the value is x, or exp(x) - 1 where log1p. It is the output `value` of model.onnx."},
+      {"recipe",
+       "How raw rows come from raw data, as `cohort shard` read it, with all defaults. The rows "
+       "of `sources` (their `columns`, or those of the header; `lines` gives `text`), then "
+       "`joins`: the columns of the row of `table` whose `key` is the row's `on`. `group`: the "
+       "rows of one `key` make one, each of `columns` in order of `time` joined by spaces, and "
+       "`deltas`, the times since the row before. `aggregate`: counts of a `user`'s rows by "
+       "periods of `period` (`time` divided by it, rounded down), from the user's first to the "
+       "last of the data; a raw row's `events` are the counts of the `history` periods before "
+       "the one to be told, fewer at first, oldest first, between spaces; `target` is that one's "
+       "count. `fields` name the columns that they read; a raw row has those of inputs alone. "
+       "What else stands there (splits, orders, paths, where words were counted) made the "
+       "training data and changes no answer."}};
+}
+
+json constants_of(const Ingest& ingest) {
+  return {{"scale", ingest.scale}, {"mean", ingest.mean}, {"inv_std", ingest.inv_std}};
+}
+
+Ingest constants_from(const json& constants) {
+  return {constants.at("scale").get<double>(), constants.at("mean").get<std::vector<double>>(),
+          constants.at("inv_std").get<std::vector<double>>()};
 }
 
 json rule_of(const InputRule& input, const Field& field, bool resize) {
@@ -86,8 +114,8 @@ json rule_of(const InputRule& input, const Field& field, bool resize) {
                  {"padding", is_number(kind) ? 0 : -1}, {"lengths", field.name + "_lengths"}});
   }
   if (is_number(kind) || kind == "image") {
-    rule["normalization"] = {{"in_model", true}, {"scale", input.ingest.scale},
-                             {"mean", input.ingest.mean}, {"inv_std", input.ingest.inv_std}};
+    rule["normalization"] = constants_of(input.ingest);
+    rule["normalization"]["in_model"] = true;
   }
   return rule;
 }
@@ -130,13 +158,16 @@ InputRule rule_from(const json& rule, bool& resize) {
     if (config.kind == "tokens") config.words = rule.at("words").get<std::string>();
   }
   if (is_ragged(config.kind)) input.max_length = integer(rule, "max_length");
-  if (rule.contains("normalization")) {
-    const json& constants = rule.at("normalization");
-    input.ingest = {constants.at("scale").get<double>(),
-                    constants.at("mean").get<std::vector<double>>(),
-                    constants.at("inv_std").get<std::vector<double>>()};
-  }
+  if (rule.contains("normalization")) input.ingest = constants_from(rule.at("normalization"));
   return input;
+}
+
+TargetRule target_from(const json& rule) {
+  const TargetRule target = {rule.at("field").get<std::string>(), rule.at("log1p").get<bool>(),
+                             rule.at("offset").get<double>(), rule.at("scale").get<double>(),
+                             constants_from(rule.at("normalization"))};
+  if (!target.reversible()) fail(Exit::storage, "target: no way back");
+  return target;
 }
 
 // Of any field: sizes that cannot overflow.
@@ -165,9 +196,14 @@ std::string Preprocess::text() const {
   for (const Vocabulary& v : s.vocabularies) {
     words.push_back({{"name", v.name}, {"entries", v.entries}});
   }
-  const json all = {{"format", "cohort-preprocess"}, {"version", kVersion}, {"about", about()},
-                    {"icu", s.icu},                  {"inputs", inputs},    {"fields", s.fields},
-                    {"vocabularies", words}};
+  json all = {{"format", "cohort-preprocess"}, {"version", kVersion}, {"about", about()},
+              {"icu", s.icu},                  {"inputs", inputs},    {"fields", s.fields},
+              {"vocabularies", words},         {"recipe", json::parse(s.recipe)}};
+  if (s.target) {
+    all["target"] = {{"field", s.target->field}, {"log1p", s.target->log1p},
+                     {"offset", s.target->offset}, {"scale", s.target->scale},
+                     {"normalization", constants_of(s.target->ingest)}};
+  }
   return all.dump(1) + "\n";
 }
 
@@ -180,6 +216,7 @@ Preprocess Preprocess::parse(const std::string& text, const std::string& path) {
       fail(Exit::storage, "expected format cohort-preprocess, version {}", kVersion);
     }
     state->icu = all.at("icu").get<std::string>();
+    state->recipe = all.value("recipe", json::object()).dump();
     state->fields = all.at("fields").get<std::vector<Field>>();
     for (const json& v : all.at("vocabularies")) {
       state->vocabularies.push_back({v.at("name").get<std::string>(),
@@ -188,6 +225,7 @@ Preprocess Preprocess::parse(const std::string& text, const std::string& path) {
     for (const json& rule : all.at("inputs")) {
       state->inputs.push_back(rule_from(rule, state->resize));
     }
+    if (all.contains("target")) state->target = target_from(all.at("target"));
     problem = state->problem();
   } catch (const Error& error) {
     problem = error.what();

@@ -87,12 +87,16 @@ struct Repository::History {
   std::map<i64, json> published;   // by version; removed ones too
   std::set<i64> removed;
   std::vector<i64> current;        // versions that were current, without those rolled back
+  i64 replaced = 0;                // the one that the current one came after
 
   void add(const json& line) {
     const i64 version = line.at("version").get<i64>();
     const std::string action = line.at("action").get<std::string>();
     if (action == "published") published[version] = line;
     if (action == "removed") removed.insert(version);
+    if ((action == "promoted" || action == "rolled back") && !current.empty() &&
+        current.back() != version)
+      replaced = current.back();
     if (action == "promoted" && (current.empty() || current.back() != version))
       current.push_back(version);
     if (action == "rolled back") {
@@ -327,7 +331,7 @@ i64 Repository::rollback() {
 
 std::vector<i64> Repository::remove_old(History& history, i64 keep) {
   const std::vector<i64> there = versions();
-  std::set<i64> kept = {linked(), history.previous(there)};
+  std::set<i64> kept = {linked(), history.previous(there), history.replaced};
   for (std::size_t k = there.size(); k-- > 0 && static_cast<i64>(there.size() - k) <= keep;)
     kept.insert(there[k]);
   std::vector<i64> removed;

@@ -59,7 +59,8 @@ class Repository {
   // Makes the version that was current before current again; its number. Exit::usage without any,
   // and where there is no repository.
   i64 rollback();
-  // Removes all but the newest `keep`, current and the one before it; their numbers.
+  // Removes all but the newest `keep`, current, the one before it (rollback()) and the one that it
+  // replaced, which readers may have open; their numbers.
   std::vector<i64> prune(i64 keep);
   // Ascending. Takes no lock: it may see the middle of a change, never half a version.
   std::vector<ServedVersion> list() const;

@@ -147,14 +147,29 @@ bool check_place(Files& files, const std::string& folder, const char* kind, IsOn
   return true;
 }
 
-// "name kind, name kind" of the objects of a list, sorted.
+// "name (kind), name (kind)" of the objects of a list, sorted; with the shape where there is one.
 std::string told(const json& list, const char* key) {
   Names all;
-  for (const json& item : list)
-    all.push_back(fmt::format("{} ({})", item.at("name").get<std::string>(),
-                              item.at(key).get<std::string>()));
+  for (const json& item : list) {
+    std::string what = item.at(key).get<std::string>();
+    if (item.contains("shape")) what += " [" + join(item.at("shape").get<Names>(), ", ") + "]";
+    all.push_back(fmt::format("{} ({})", item.at("name").get<std::string>(), what));
+  }
   std::sort(all.begin(), all.end());
   return join(all, ", ");
+}
+
+// The first label that is another one; "" where there is none.
+std::string label_difference(const json& mine, const json& theirs) {
+  const json now = mine.value("labels", json::array());
+  const json before = theirs.value("labels", json::array());
+  if (now.size() != before.size())
+    return fmt::format("has {} labels; current has {}", now.size(), before.size());
+  for (std::size_t k = 0; k < now.size(); ++k)
+    if (now[k] != before[k])
+      return fmt::format("has other labels: {} is {}; current's: {}", k, now[k].dump(),
+                         before[k].dump());
+  return "";
 }
 
 }  // namespace
@@ -186,6 +201,8 @@ std::string interface_difference(const json& mine, const json& theirs) {
     if (now != before)
       return fmt::format("{}: {}; current's: {}", part.verb, now, before);
   }
+  const std::string label = label_difference(mine, theirs);
+  if (!label.empty()) return label;
   if (mine.contains("two_tower") != theirs.contains("two_tower"))
     return mine.contains("two_tower") ? "has two towers, current has none"
                                       : "has no two towers, as current has";

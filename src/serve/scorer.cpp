@@ -223,6 +223,8 @@ std::vector<Answer> Scorer::answer_prepared() {
   std::vector<Answer> answers;
   for (i64 row = 0; row < s.batch.valid; ++row)
     answers.push_back(answer_of(graph, predictions.data() + row * width, s.length_of(row)));
+  if (const auto& target = s.bundle->preprocess().target())
+    for (Answer& answer : answers) answer.value = target->raw_of(answer.output);
   return answers;
 }
 
@@ -252,7 +254,9 @@ std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k,
   const TowerData* towers = s.bundle->towers();
   if (!towers)
     fail(Exit::usage, "{}: the best items are asked of a model that is not two-tower; expected a "
-         "model whose last layer is the dot of two vectors", s.bundle->folder());
+         "model whose last layer is the dot of two vectors, each of one id, or activations of it",
+         s.bundle->folder());
+  const auto& target = s.bundle->preprocess().target();
   std::vector<TopAnswer> answers(rows.size());
   for (std::size_t next = 0; next < rows.size();) {
     const auto taken = s.fill_batch(s.user_batch, towers->user.inputs, {rows, unwanted}, next, [&](
@@ -264,8 +268,10 @@ std::vector<TopAnswer> Scorer::top(const std::vector<json>& rows, i64 k,
     for (std::size_t q = 0; q < taken.size(); ++q) {
       for (const Hit& hit : found.at(q)) {
         const bool named = hit.item < static_cast<i64>(towers->item_names.size());
-        answers[taken[q]].items.push_back(
-            {named ? towers->item_names[at(hit.item)] : std::to_string(hit.item), hit.score});
+        TopItem item = {named ? towers->item_names[at(hit.item)] : std::to_string(hit.item),
+                        towers->towers.score_of(hit.score), std::nullopt};
+        if (target) item.value = target->raw_of({item.score}).at(0);
+        answers[taken[q]].items.push_back(std::move(item));
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace cohort {
 struct Answer {
   std::vector<double> output;          // mse: the prediction; bce: [1] and cross_entropy: [C] logits
   std::vector<double> probabilities;   // bce: [1]; cross_entropy: [C]; mse: none
+  std::vector<double> value;           // the output in the raw data's units: see TargetRule
   std::string error;                   // not empty: why there is no answer (column, expected, got)
 };
 
@@ -21,6 +23,7 @@ struct Answer {
 struct TopItem {
   std::string item;                    // its id as the raw data has it
   double score = 0;                    // the logit, or the prediction
+  std::optional<double> value{};       // of a prediction: as Answer::value
 };
 struct TopAnswer {
   std::vector<TopItem> items;

@@ -33,7 +33,7 @@ int depth_of(std::string_view text) {
   return deepest;
 }
 
-enum class Source { output, probabilities, label, items, scores };
+enum class Source { output, value, probabilities, label, items, scores, values };
 struct OutputKind {
   std::string name;
   Source source;
@@ -42,9 +42,17 @@ struct OutputKind {
 };
 
 std::vector<OutputKind> outputs_of(const ServedModel& model, i64 top) {
-  if (top > 0) return {{"items", Source::items, true, top}, {"scores", Source::scores, false, top}};
+  if (top > 0) {
+    std::vector<OutputKind> best = {{"items", Source::items, true, top},
+                                    {"scores", Source::scores, false, top}};
+    if (model.has_value) best.push_back({"values", Source::values, false, top});
+    return best;
+  }
   switch (model.loss) {
-    case LossKind::mse: return {{"prediction", Source::output, false, model.width}};
+    case LossKind::mse:
+      if (!model.has_value) return {{"prediction", Source::output, false, model.width}};
+      return {{"prediction", Source::output, false, model.width},
+              {"value", Source::value, false, model.width}};
     case LossKind::bce:
       return {{"probability", Source::probabilities, false, 1}, {"logit", Source::output, false, 1}};
     case LossKind::cross_entropy: break;
@@ -172,6 +180,9 @@ void add_values(const OutputKind& kind, const ServedModel& model, const RowReply
     case Source::output:
       to.numbers.insert(to.numbers.end(), reply.answer.output.begin(), reply.answer.output.end());
       return;
+    case Source::value:
+      to.numbers.insert(to.numbers.end(), reply.answer.value.begin(), reply.answer.value.end());
+      return;
     case Source::probabilities:
       to.numbers.insert(to.numbers.end(), p.begin(), p.end());
       return;
@@ -181,13 +192,15 @@ void add_values(const OutputKind& kind, const ServedModel& model, const RowReply
       return;
     case Source::items:
     case Source::scores:
+    case Source::values:
       break;
   }
   // A user with fewer items: the rest has empty names.
   for (std::size_t k = 0; k < static_cast<std::size_t>(kind.width); ++k) {
-    const bool there = k < reply.top.items.size();
-    if (kind.texts) to.texts.push_back(there ? reply.top.items[k].item : "");
-    else to.numbers.push_back(there ? static_cast<float>(reply.top.items[k].score) : 0);
+    const TopItem item = k < reply.top.items.size() ? reply.top.items[k] : TopItem{};
+    const double number = kind.source == Source::values ? item.value.value_or(0) : item.score;
+    if (kind.texts) to.texts.push_back(item.item);
+    else to.numbers.push_back(static_cast<float>(number));
   }
 }
 

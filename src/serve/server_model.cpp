@@ -74,6 +74,7 @@ std::shared_ptr<const ServedModel> served_model(std::shared_ptr<const Bundle> bu
   const Value& value = graph.values[static_cast<std::size_t>(graph.prediction)];
   model->width = model->loss == LossKind::cross_entropy ? value.shape.back() : count(value.shape);
   if (value.lengths >= 0 && value.shape.size() > 1) model->width = value.shape.back();
+  model->has_value = bundle->preprocess().target().has_value();
   model->labels = bundle->labels();
   model->two_tower = bundle->towers() != nullptr;
   model->about = about(*bundle, *model);

@@ -29,6 +29,7 @@ struct ServedModel {
   std::vector<Preprocess::Column> columns;
   LossKind loss = LossKind::mse;
   i64 width = 1;                             // numbers of an answer
+  bool has_value = false;                    // of a prediction, too: see TargetRule
   std::vector<std::string> labels;           // of a classifier
   bool two_tower = false;
   std::string about;                         // JSON for people: lineage, labels, columns

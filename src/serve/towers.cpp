@@ -1,8 +1,10 @@
 #include "serve/towers.h"
 
 #include <algorithm>
+#include <cmath>
 #include <variant>
 
+#include "base/error.h"
 #include "export/onnx.h"
 #include "serve/index.h"
 
@@ -54,16 +56,59 @@ Tower tower_of(const Graph& graph, i64 value) {
   return tower;
 }
 
+const Node* node_of(const Graph& graph, i64 value) {
+  for (const Node& node : graph.nodes)
+    if (!node.out.empty() && node.out[0] == value) return &node;
+  return nullptr;
+}
+
+// The first layer of another kind on the way from the prediction back to the dot, or null. A dropout
+// does nothing here.
+const Node* take_tail(const Graph& graph, std::vector<Activation>& tail) {
+  const Node* node = node_of(graph, graph.prediction);
+  for (; node && !std::holds_alternative<Dot>(node->op); node = node_of(graph, node->in.at(0))) {
+    if (const auto* op = std::get_if<Activate>(&node->op))
+      tail.insert(tail.begin(), op->activation);
+    else if (!std::holds_alternative<Dropout>(node->op))
+      return node;
+  }
+  return nullptr;
+}
+
+std::string why_no_key(const char* whose) {
+  return fmt::format("the {} vector comes from no embedding of one id", whose);
+}
+
 }  // namespace
 
-std::optional<TwoTowers> find_towers(const Graph& graph) {
+double TwoTowers::score_of(double dot) const {
+  for (const Activation kind : tail) {
+    if (kind == Activation::relu) dot = std::max(dot, 0.0);
+    if (kind == Activation::tanh) dot = std::tanh(dot);
+    if (kind == Activation::sigmoid) dot = 1 / (1 + std::exp(-dot));
+  }
+  return dot;
+}
+
+std::optional<TwoTowers> find_towers(const Graph& graph, std::string* why_not) {
+  const auto refused = [&](const std::string& why) {
+    if (why_not) *why_not = why;
+    return std::nullopt;
+  };
+  const Flags behind = nodes_behind(graph, graph.prediction);
+  bool dot = false;
+  for (std::size_t n = 0; n < behind.size(); ++n)
+    dot = dot || (behind[n] && std::holds_alternative<Dot>(graph.nodes[n].op));
+  if (!dot) return refused("");
   const auto found = towers_of(graph);
-  const bool last = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
-    return std::holds_alternative<Dot>(node.op) && node.out.at(0) == graph.prediction;
-  });
-  if (!found || !last) return {};
-  const TwoTowers towers{tower_of(graph, found->user), tower_of(graph, found->item)};
-  if (towers.user.key < 0 || towers.item.key < 0) return {};
+  if (!found)
+    return refused("the two vectors of the dot have an input in common, or there is a way around it");
+  TwoTowers towers{tower_of(graph, found->user), tower_of(graph, found->item), {}};
+  if (const Node* other = take_tail(graph, towers.tail))
+    return refused(fmt::format("layer '{}' ({}) stands behind the dot, expected activations alone",
+                               other->name, kind_of(other->op)));
+  if (towers.user.key < 0) return refused(why_no_key("first"));
+  if (towers.item.key < 0) return refused(why_no_key("second"));
   return towers;
 }
 

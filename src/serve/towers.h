@@ -1,4 +1,5 @@
-// Models whose prediction is the dot product of a user's and an item's vector: see towers_of().
+// Models whose prediction is the dot product of a user's and an item's vector, or activations of it:
+// see towers_of().
 #pragma once
 #include <optional>
 #include <string>
@@ -16,11 +17,13 @@ struct Tower {
 };
 struct TwoTowers {
   Tower user, item;
+  std::vector<Activation> tail;   // of the dot, in order; none falls where its argument rises
+  double score_of(double dot) const;   // the prediction
 };
 
-// Nothing where the graph is no such model, something follows the dot, or a tower has no embedding of
-// one id that names its rows.
-std::optional<TwoTowers> find_towers(const Graph& graph);
+// Nothing where the graph is no such model, another layer follows the dot, or a tower has no embedding
+// of one id that names its rows. `why_not`: why a model with a dot has none; else empty.
+std::optional<TwoTowers> find_towers(const Graph& graph, std::string* why_not = nullptr);
 
 // What computes one value alone: its inputs, nodes and parameters, without a target and a loss. It
 // is the prediction of the result.

@@ -17,6 +17,9 @@ using nlohmann::json;
 
 constexpr i64 kMostRows = 64, kQueueMicroseconds = 1000;
 constexpr const char* kLabels = "labels.txt";
+// Before the number of a version that is not whole: Triton takes every name that begins with a digit
+// for a version, "3.tmp" for the third.
+constexpr const char* kAside = ".tmp-";
 
 // A string of protobuf's text format.
 std::string quoted(const std::string& text) {
@@ -67,8 +70,13 @@ std::string tensor_of(const char* side, const json& tensor, bool labelled) {
   return text + "}\n";
 }
 
+// Of a classifier: index k of `probabilities` is line k.
 std::string labels_of(const json& manifest) {
   std::string text;
+  const json& outputs = manifest.at("outputs");
+  if (std::none_of(outputs.begin(), outputs.end(),
+                   [](const json& t) { return t.at("name") == "probabilities"; }))
+    return text;
   for (const json& label : manifest.at("labels")) {
     std::string line = label.get<std::string>();
     std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
@@ -96,8 +104,9 @@ std::vector<i64> versions_in(Files& files, const std::string& model) {
   return found;
 }
 
-void add_version(Files& files, const CheckedFolder& checked, const std::string& folder) {
-  const std::string aside = folder + ".tmp";
+void add_version(Files& files, const CheckedFolder& checked, const std::string& model, i64 number) {
+  const std::string folder = fmt::format("{}/{}", model, number);
+  const std::string aside = fmt::format("{}/{}{}", model, kAside, number);
   files.make_folder(aside);
   const auto put = [&](const std::string& name, const std::string& bytes) {
     write_file(files, aside, name, [&](FileWriter& out) {
@@ -108,7 +117,7 @@ void add_version(Files& files, const CheckedFolder& checked, const std::string& 
   put("manifest.json", checked.manifest);
   files.sync_folder(aside);
   files.rename(aside, folder);
-  files.sync_folder(parent_of(folder));
+  files.sync_folder(model);
 }
 
 }  // namespace
@@ -138,23 +147,24 @@ std::string publish_to_triton(LinkedFiles& files, const std::string& bundle,
   files.make_folder(folder);
   const auto lock = files.lock(folder + "/.lock-" + name);
   files.make_folder(model);
-  const std::vector<i64> there = versions_in(files, model);
+  std::vector<i64> there = versions_in(files, model);
   const i64 newest = there.empty() ? 0 : there.back();
   const auto version = [&](i64 number) { return model + "/" + std::to_string(number); };
   if (!labels.empty()) keep_or_write(files, model + "/" + kLabels, labels);
   keep_or_write(files, model + "/config.pbtxt", config);
-  if (newest > 0 && files.exists(version(newest) + "/manifest.json") &&
-      files.read(version(newest) + "/manifest.json") == checked.manifest)
-    return version(newest);
-  add_version(files, checked, version(newest + 1));
-  files.sync_folder(folder);
-  for (std::size_t k = 0; keep > 0 && k < there.size(); ++k) {
-    if (static_cast<i64>(there.size() - k) < keep) break;
-    const std::string aside = version(there[k]) + ".tmp-removed";
+  if (newest == 0 || !files.exists(version(newest) + "/manifest.json") ||
+      files.read(version(newest) + "/manifest.json") != checked.manifest) {
+    add_version(files, checked, model, newest + 1);
+    files.sync_folder(folder);
+    there.push_back(newest + 1);
+  }
+  for (std::size_t k = 0; keep > 0 && k + static_cast<std::size_t>(keep) < there.size(); ++k) {
+    const std::string aside = fmt::format("{}/{}{}", model, kAside, there[k]);
     files.rename(version(there[k]), aside);
+    files.sync_folder(model);
     files.remove(aside);
   }
-  return version(newest + 1);
+  return version(there.back());
 }
 
 }  // namespace cohort

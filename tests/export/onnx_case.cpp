@@ -85,7 +85,8 @@ std::map<std::string, std::vector<double>> answers_of(const OnnxCase& c,
       probabilities.push_back(kind == LossKind::bce ? 1 / (1 + std::exp(-x)) : std::exp(x) / sum);
     }
   }
-  if (kind == LossKind::mse) return {{"prediction", logits}};
+  if (kind == LossKind::mse)
+    return {{"prediction", logits}, {"value", c.options.target->raw_of(logits)}};
   if (kind == LossKind::bce) return {{"logit", logits}, {"probability", probabilities}};
   return {{"logits", logits}, {"probabilities", probabilities}};
 }
@@ -95,6 +96,14 @@ std::map<std::string, std::vector<double>> answers_of(const OnnxCase& c,
 OnnxCase::OnnxCase(const std::string& name, bool fused) {
   const Family family = exported(name);
   graph = graph_from(family.model, family.fields, fused);
+  if (std::get<Loss>(graph.nodes.back().op).kind == LossKind::mse) {
+    TargetRule& rule = options.target.emplace();
+    rule = {"target", true, -1, 0.25, {2, {}, {}}};
+    for (i64 c = 0; c < graph.values[static_cast<std::size_t>(graph.prediction)].shape.back(); ++c) {
+      rule.ingest.mean.push_back(0.5 - static_cast<double>(c));
+      rule.ingest.inv_std.push_back(2 + static_cast<double>(c));
+    }
+  }
   batch.capacity = batch.valid = rows;
   for (i64 r = 0; r < rows; ++r) {
     batch.row_ids.push_back(r);

@@ -17,6 +17,7 @@ struct OnnxCase {
   std::vector<std::vector<double>> weight_numbers;
   std::vector<NamedView> weights;       // double
   std::map<std::string, std::vector<double>> answers;   // by output: [rows, ...]
+  OnnxOptions options;                  // with mse: a target, of whose `value` are answers too
 };
 
 // cases/<model>.onnx, rows.safetensors (fields, lengths, "answer/<output>") for run_onnx.py.

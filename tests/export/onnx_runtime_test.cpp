@@ -54,9 +54,12 @@ TEST_P(OnnxRuntimeTest, AnswersAsTheReferenceDevice) {
   for (bool fused : {false, true}) {
     const OnnxCase c(GetParam(), fused);
     write_rows(c, path("rows.safetensors"));
-    for (i64 opset : {13, 17})
+    for (i64 opset : {13, 17}) {
+      OnnxOptions options = c.options;
+      options.opset = opset;
       models += write_model(fmt::format("{}{}.onnx", fused ? "fused" : "plain", opset),
-                            to_onnx(c.graph, c.weights, {opset, "1"}));
+                            to_onnx(c.graph, c.weights, options));
+    }
   }
   const int status = run(models);
   if (status == without_runtime) GTEST_SKIP() << "the Python has no onnxruntime";
@@ -67,7 +70,7 @@ TEST_P(OnnxRuntimeTest, AnswersAsTheReferenceDevice) {
 TEST_P(OnnxRuntimeTest, AnswersAlikeWithItsWeightsInADataFile) {
   const OnnxCase c(GetParam(), true);
   write_rows(c, path("rows.safetensors"));
-  OnnxOptions options;
+  OnnxOptions options = c.options;
   const OnnxModel inside = to_onnx(c.graph, c.weights, options);
   options.file = "beside.onnx";
   options.inline_model = -1;

@@ -227,7 +227,8 @@ TEST(Fuzz, ModelWithBlocks) {
 
 // A set with a field of every kind, and a graph that reads them all.
 std::shared_ptr<ShardSet> serving_set() {
-  const std::string folder = scratch("serve");
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();   // several run at once
+  const std::string folder = scratch(std::string("serve_") + test->name());
   real_files().make_folder(folder + "/tree/a");
   write_atomically(real_files(), folder + "/tree/a/1.png",
                    encode_png({3, 2, 3, "abcdefghijklmnopqr"}));

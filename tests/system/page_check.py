@@ -1,6 +1,6 @@
 """Uses the page of `cohort serve` in a browser, as a person would.
 
-  page_check.py text|user|picture URL BUNDLE FOLDER     a screenshot goes to FOLDER/KIND.png
+  page_check.py text|user|picture|number URL BUNDLE FOLDER     a screenshot goes to FOLDER/KIND.png
 """
 import base64
 import json
@@ -122,6 +122,26 @@ def use_user(page, row):
     page.wait_for("done")
 
 
+def use_number(page, row):
+    """Of (stars - 1) / 4 the stars are shown; tensors get both."""
+    page.field("size").send_keys(str(row["size"]))
+    page.element("#go").click()
+    page.wait_for("done")
+    answer = served(page.url, row)
+    stars = answer["prediction"][0] * 4 + 1
+    expect(abs(answer["value"][0] - stars) < 1e-9 * max(1, abs(stars)), f"{answer} is not in stars")
+    expect(float(page.answer()) == float(f"{stars:.6g}"), f"{answer} is shown as {page.answer()}")
+    name = pathlib.Path(sys.argv[3]).name
+    tensor = {"name": "size", "datatype": "FP32", "shape": [1], "data": [float(row["size"])]}
+    request = urllib.request.Request(f"{page.url}/v2/models/{name}/infer",
+                                     json.dumps({"inputs": [tensor]}).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+        outputs = {t["name"]: t["data"] for t in json.load(reply)["outputs"]}
+    expect(abs(outputs["value"][0] - stars) < 1e-5 * max(1, abs(stars)), f"{outputs} is not in stars")
+    expect(abs(outputs["prediction"][0] - answer["prediction"][0]) < 1e-6, f"{outputs}, {answer}")
+
+
 def main():
     kind, url, bundle, folder = sys.argv[1], sys.argv[2].rstrip("/"), sys.argv[3], sys.argv[4]
     with open(f"{bundle}/golden.jsonl") as lines:
@@ -131,7 +151,8 @@ def main():
     browser = open_browser()
     try:
         page = Page(browser, url)
-        {"text": use_text, "picture": use_picture, "user": use_user}[kind](page, row)
+        {"text": use_text, "picture": use_picture, "user": use_user,
+         "number": use_number}[kind](page, row)
         expect("Answered in" in page.element("#latency").text, "no latency")
         expect(digest in page.element("#lineage").text, "no digest in the lineage")
         browser.save_screenshot(f"{folder}/{kind}.png")

@@ -191,11 +191,17 @@ triton() {
   says "forced"
   [ "$(cd "$WORK/triton" && echo */*)" = "mlp/1 mlp/2 mlp/config.pbtxt mlp/labels.txt ragged/1 \
 ragged/config.pbtxt ragged/labels.txt" ] || die "$(cd "$WORK/triton" && echo */*)"
+  expect 0 "$COHORT" publish --rollback --repo "$REPO" --triton "$WORK/triton" --name mlp
+  says "is current again"
+  same "$WORK/triton/mlp/3/manifest.json" "$REPO/current/manifest.json"
+  same "$WORK/triton/mlp/3/manifest.json" "$BUNDLES/good/manifest.json"
+  expect 2 "$COHORT" publish --repo "$REPO" --keep 2 --triton "$WORK/triton"
+  says "--triton goes with a bundle or --rollback"
   if ! "$PYTHON" -c 'import onnxruntime, tritonclient.grpc' 2>/dev/null; then
     echo "Skipped: Triton's schema: no onnxruntime or tritonclient[grpc] in COHORT_TEST_PYTHON"
     return
   fi
-  for model in mlp/1 mlp/2 ragged/1; do
+  for model in mlp/1 mlp/2 mlp/3 ragged/1; do
     expect 0 "$PYTHON" "$HERE/../export/triton_check.py" "$WORK/triton/${model%/*}" "${model#*/}"
   done
 }

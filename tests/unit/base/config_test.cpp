@@ -336,6 +336,13 @@ TEST(Config, DescribesEveryKeyWithTypeRuleAndDefault) {
   find("choices[].flatten");
 }
 
+TEST(Config, ADocumentAsJson) {
+  EXPECT_EQ(Document::parse("a: [1, -0.5, 1e-3, 007, 0x1f, .inf, true, \"true\", a b, \"\", {}, []]\n"
+                            "b: {c: null, \"d\\\"\\t\": 18446744073709551615}\n", "t").json(),
+            R"({"a":[1,-0.5,1e-3,"007","0x1f",".inf",true,"true","a b","",{},[]],)"
+            R"("b":{"c":null,"d\"\u0009":18446744073709551615}})");
+}
+
 TEST(Config, FilesThatCannotBeReadAreUsageErrors) {
   EXPECT_THROW(Document::load("no/such/file.yaml"), Error);
   EXPECT_THROW(Document::load(testing::TempDir()), Error);  // a folder

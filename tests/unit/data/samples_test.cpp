@@ -71,6 +71,22 @@ TEST_F(SamplesOfSet, TheSmallestHashesOfTheHeldOutSplit) {
   }
 }
 
+TEST_F(SamplesOfSet, RowsOfTrainingOnlyWhereThereAreNoOthers) {
+  for (const char* name : {"a", "b", "c"})
+    write(std::string(name) + ".csv", std::string("x,who,y\n1,") + name + ",0\n2,b,1\n");
+  const auto splits = [&](const std::string& one, const std::string& other) {
+    const auto set = make("sources: [{path: a.csv}, {path: b.csv, split: " + one +
+                          "}, {path: c.csv, split: " + other + "}]\n" + kFields);
+    std::set<std::string> found;
+    for (const SampleRow& sample : set->samples()) found.insert(sample.split);
+    return found;
+  };
+  EXPECT_THAT(splits("train", "train"), testing::ElementsAre("train"));
+  EXPECT_THAT(splits("train", "holdout"), testing::ElementsAre("holdout"));
+  EXPECT_THAT(splits("holdout", "dev"), testing::ElementsAre("dev"));
+  EXPECT_THAT(splits("dev", "validation"), testing::ElementsAre("validation"));
+}
+
 TEST_F(SamplesOfSet, SameRowsSameBytesAndVerifyReadsThem) {
   write("a.csv", "x,who,y\n1,\xc3\xa9,0\n2,b,1\n");
   const auto set = make(std::string("sources: [{path: a.csv}]\n") + kFields);

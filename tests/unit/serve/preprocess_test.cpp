@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -296,6 +297,95 @@ TEST(Preprocess, SetsWithoutWhatServingNeedsAreRefused) {
   }
 }
 
+// Two numbers, of which `target` is what the loss compares with.
+std::shared_ptr<ShardSet> target_set(const std::string& target) {
+  const std::string folder = test_folder();
+  put_file(folder + "/a.csv", "x,y,z\n1,0,4\n2,20.5,0\n3,1e6,1\n");
+  return make_set(folder, "sources: [{path: a.csv}]\nfields:\n  - {name: x, kind: number}\n  - " +
+                              target + "\n");
+}
+
+Graph mse_graph(const ShardSet& set) {
+  Graph graph = graph_of(set);
+  graph.nodes.back().op = Loss{LossKind::mse};
+  return graph;
+}
+
+// Whatever the recipe and the model make of it before it is compared with.
+void expect_way_back(const ShardSet& set, const Ingest& ingest, const std::string& rule) {
+  const double raw[] = {0, 20.5, 1e6};
+  Graph graph = mse_graph(set);
+  for (Node& node : graph.nodes)
+    if (!node.out.empty() && node.out[0] == graph.target) node.op = ingest;
+  const Preprocess made = Preprocess::of(set, graph);
+  const Preprocess read = Preprocess::parse(made.text(), "p.json");
+  ASSERT_TRUE(made.target() && read.target()) << rule;
+  EXPECT_EQ(read.target()->field, "y");
+  const Block block = set.blocks("train").at(0);
+  const Column stored = set.read(block, 1);
+  const std::vector<i64> ids = set.row_ids(block);
+  ASSERT_EQ(ids.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    float value = 0;
+    std::memcpy(&value, stored.values.data() + 4 * i, 4);
+    double predicted = value * ingest.scale;
+    if (!ingest.mean.empty()) predicted = (predicted - ingest.mean[0]) * ingest.inv_std[0];
+    const double expected = raw[ids[i]];
+    EXPECT_NEAR(read.target()->raw_of({predicted}).at(0), expected, 1e-5 * (1 + expected)) << rule;
+    EXPECT_EQ(made.target()->raw_of({predicted}), read.target()->raw_of({predicted})) << rule;
+  }
+}
+
+TEST(Preprocess, ATargetIsTakenBackToItsRawValue) {
+  for (const char* rule : {"log1p: true, offset: -1, scale: 0.3", "offset: -1, scale: 0.25",
+                           "scale: -3", "log1p: true", ""}) {
+    const auto set = target_set(fmt::format("{{name: y, kind: number, {}}}", rule));
+    const Field& y = set->field("y");
+    for (const Ingest& ingest : {Ingest{}, Ingest{-0.5, {}, {}},
+                                 Ingest{2, {2 * y.stats.mean[0]}, {0.5 / y.stats.stddev[0]}}})
+      expect_way_back(*set, ingest, rule);
+  }
+}
+
+TEST(Preprocess, NoWayBackWhereThereIsNone) {
+  const auto scaled = target_set("{name: y, kind: number, scale: 0}");
+  EXPECT_FALSE(Preprocess::of(*scaled, mse_graph(*scaled)).target());
+  const auto flat = target_set("{name: y, kind: number}");
+  Graph level = mse_graph(*flat);
+  for (Node& node : level.nodes)
+    if (!node.out.empty() && node.out[0] == level.target) node.op = Ingest{0, {}, {}};
+  EXPECT_FALSE(Preprocess::of(*flat, level).target());
+  const auto numbers = target_set("{name: y, kind: number}");
+  Graph graph = mse_graph(*numbers);
+  graph.nodes.back().op = Loss{LossKind::bce};
+  EXPECT_FALSE(Preprocess::of(*numbers, graph).target());
+  json text = json::parse(Preprocess::of(*numbers, mse_graph(*numbers)).text());
+  text.erase("target");   // of a bundle made before there was one
+  EXPECT_FALSE(Preprocess::parse(text.dump(), "p.json").target());
+}
+
+TEST(Preprocess, TellsHowRawRowsAreMadeOfRawData) {
+  const std::string folder = test_folder();
+  put_file(folder + "/a.csv", "who,when\nann,0\nann,86400\nann,86401\nbob,5\n");
+  const auto set = make_set(folder,
+                            "sources: [{path: a.csv}]\naggregate: {user: who, time: when, history: 3, "
+                            "idle: false, test: 0, validation: 0}\nfields:\n"
+                            "  - {name: events, kind: numbers, log1p: true}\n"
+                            "  - {name: target, kind: number, scale: 0.5}\n");
+  const Preprocess made = Preprocess::of(*set, mse_graph(*set));
+  const json told = json::parse(made.text());
+  const json& recipe = told.at("recipe");
+  EXPECT_EQ(recipe.at("aggregate").at("history"), 3);
+  EXPECT_EQ(recipe.at("aggregate").at("period"), 86400);
+  EXPECT_EQ(recipe.at("aggregate").at("idle"), false);
+  EXPECT_EQ(recipe.at("aggregate").at("user"), "who");
+  EXPECT_EQ(recipe.at("sources")[0].at("path"), "a.csv");
+  EXPECT_EQ(recipe.at("fields")[1].at("scale"), 0.5);
+  EXPECT_EQ(recipe.at("fields")[0].at("log1p"), true);
+  EXPECT_THAT(told.at("about").at("recipe").get<std::string>(), HasSubstr("`aggregate`: counts"));
+  EXPECT_EQ(Preprocess::parse(made.text(), "p.json").text(), made.text());
+}
+
 TEST(Preprocess, DamagedTextIsRefused) {
   const auto set = joined_set(test_folder());
   const json good = json::parse(Preprocess::of(*set, graph_of(*set)).text());
@@ -317,6 +407,17 @@ TEST(Preprocess, DamagedTextIsRefused) {
     }
   }
   EXPECT_GT(refused, 100);
+  const auto numbers = target_set("{name: y, kind: number}");
+  const json rule = json::parse(Preprocess::of(*numbers, mse_graph(*numbers)).text());
+  for (const auto& [key, value] : std::initializer_list<std::pair<const char*, json>>{
+           {"scale", 0}, {"scale", "1"}, {"offset", nullptr}, {"log1p", 1}, {"field", 3},
+           {"normalization", {{"scale", 0}, {"mean", json::array()}, {"inv_std", json::array()}}},
+           {"normalization", {{"scale", 1}, {"mean", {1}}, {"inv_std", json::array()}}},
+           {"normalization", {{"scale", 1}, {"mean", {1}}, {"inv_std", {0}}}}}) {
+    json bad = rule;
+    bad["target"][key] = value;
+    EXPECT_THROW(Preprocess::parse(bad.dump(), "p.json"), Error) << key << " " << value;
+  }
   for (const char* text : {"", "{", "[]", "{}", "\xff", "null"}) {
     EXPECT_THROW(Preprocess::parse(text, "p.json"), Error) << text;
   }

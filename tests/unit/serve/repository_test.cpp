@@ -157,6 +157,18 @@ TEST_F(RepositoryTest, PruneKeepsCurrentAndTheOneBefore) {
   EXPECT_EQ(publish(1).version, 7);   // numbers are not used twice
 }
 
+// Readers may have open what was current a moment ago.
+TEST_F(RepositoryTest, PruneKeepsWhatARollbackReplaced) {
+  for (int k = 1; k <= 4; ++k) export_one(k, k < 3 ? 0.5 : 0.1);
+  PublishOptions strict;
+  strict.metric = "auc";
+  for (int k = 1; k <= 3; ++k) publish(k, strict);   // 3 is refused
+  EXPECT_EQ(repository.rollback(), 1);
+  EXPECT_TRUE(repository.prune(1).empty());
+  publish(4);
+  EXPECT_THAT(repository.prune(1), testing::ElementsAre(2, 3));
+}
+
 TEST_F(RepositoryTest, NothingDamagedGetsIn) {
   export_one(1, 0.5);
   publish(1);
@@ -234,6 +246,16 @@ TEST_F(RepositoryTest, WhatIsOtherToClients) {
   other = one;
   other["columns"][0]["kind"] = "text";
   EXPECT_THAT(interface_difference(other, one), HasSubstr("takes other columns: a (text), b (id)"));
+  other = one;
+  other["outputs"][0]["shape"] = {"N", "3"};
+  EXPECT_THAT(interface_difference(other, one), HasSubstr("has other outputs: logit (float32 [N, 3])"));
+  other = one;
+  other["labels"] = {"cat", "dog"};
+  EXPECT_EQ(interface_difference(other, one), "has 2 labels; current has 0");
+  nlohmann::json turned = other;
+  turned["labels"] = {"dog", "cat"};
+  EXPECT_EQ(interface_difference(turned, other),
+            "has other labels: 0 is \"dog\"; current's: \"cat\"");
   other = one;
   other["two_tower"] = nlohmann::json::object();
   EXPECT_NE(interface_difference(one, other), "");
@@ -328,6 +350,50 @@ TEST_F(RepositoryTest, TheFirstIsThereOrNotWhereverTheProcessDies) {
   }
   EXPECT_GT(none, 40);
   EXPECT_GE(some, 4);
+}
+
+// What Triton takes for versions: names that std::stoll() takes, without a zero before them.
+std::vector<std::string> versions_for_triton(Files& files, const std::string& model) {
+  std::vector<std::string> found;
+  for (const std::string& name : files.list(model))
+    if (std::isdigit(static_cast<unsigned char>(name[0])) && name[0] != '0' &&
+        name.find(".pbtxt") == std::string::npos)
+      found.push_back(name);
+  return found;
+}
+
+// A third version comes and the first one goes: all that Triton can see is whole.
+TEST_F(RepositoryTest, TritonNeverSeesHalfAVersion) {
+  i64 died = 0, there = 0;
+  for (const Fault fault : {Fault::kill, Fault::crash, Fault::error, Fault::torn}) {
+    for (i64 at = 0;; ++at) {
+      MemoryFiles disk;
+      for (int k = 1; k <= 3; ++k) export_to(disk, *tiny_, k, 0.5);
+      for (int k = 1; k <= 2; ++k)
+        publish_to_triton(disk, "out/b" + std::to_string(k), "triton", "m", 0);
+      disk.make_durable();
+      disk.arm(fault, at);
+      const bool done =
+          refusal([&] { publish_to_triton(disk, "out/b3", "triton", "m", 1); }).empty();
+      const bool all = disk.operations <= at;
+      died += !done;
+      disk.reboot();
+      const std::string where = fmt::format("fault {} at {}", static_cast<int>(fault), at);
+      for (const std::string& name : versions_for_triton(disk, "triton/m")) {
+        there += name == "3";
+        for (const char* file : {"model.onnx", "preprocess.json", "golden.jsonl", "manifest.json"})
+          ASSERT_EQ(disk.read("triton/m/" + name + "/" + file), disk.read("out/b" + name + "/" + file))
+              << where;
+      }
+      publish_to_triton(disk, "out/b3", "triton", "m", 1);   // goes on where it had stopped
+      EXPECT_THAT(versions_for_triton(disk, "triton/m"), testing::Contains("3")) << where;
+      for (const std::string& name : disk.list("triton/m"))
+        EXPECT_EQ(name.find(".tmp"), std::string::npos) << where << " " << name;
+      if (all) break;
+    }
+  }
+  EXPECT_GT(died, 50);
+  EXPECT_GT(there, 4);
 }
 
 TEST(RepositoryOnDisk, LinksAndLocksAreThoseOfTheSystem) {

@@ -179,6 +179,103 @@ TEST(Scorer, AUserAloneIsCompletedAndGetsTheBestItems) {
   EXPECT_THROW(none.top({json::object()}, 3), Error);
 }
 
+TEST(Scorer, PredictionsAreToldInTheUnitsOfTheRawDataToo) {
+  const Tiny tiny = make_two_tower("stars", true);
+  Scorer scorer(tiny.bundle("b"), {1, 3});
+  const std::vector<Answer> answers = scorer.score(tiny.raw_rows());
+  ASSERT_GT(answers.size(), 3u);
+  for (const Answer& answer : answers) {
+    ASSERT_EQ(answer.error, "");
+    EXPECT_THAT(answer.value, testing::ElementsAre(answer.output.at(0) / 0.25 + 1));
+    const json told = json::parse(json_text(scorer.bundle(), answer));
+    EXPECT_EQ(told.at("prediction"), json(answer.output));
+    EXPECT_EQ(told.at("value"), json(answer.value));
+  }
+  const TopAnswer top = scorer.top({{{"user", "u3"}}}, 2).at(0);
+  ASSERT_EQ(top.items.size(), 2u);
+  const json told = json::parse(json_text(scorer.bundle(), top));
+  for (std::size_t k = 0; k < 2; ++k) {
+    EXPECT_EQ(top.items[k].value, top.items[k].score / 0.25 + 1);
+    EXPECT_EQ(told.at("items")[k].at("value"), json(*top.items[k].value));
+    EXPECT_FALSE(told.at("items")[k].contains("probability"));
+  }
+  const Tiny clicks = make_two_tower("clicks");
+  Scorer none(clicks.bundle("b"), {1, 3});
+  EXPECT_TRUE(none.score({clicks.raw_rows().at(0)}).at(0).value.empty());
+  EXPECT_FALSE(none.top({{{"user", "u3"}}}, 2).at(0).items.at(0).value);
+}
+
+TEST(Scorer, TheBestItemsAreThoseOfThePredictionBehindTheDot) {
+  const Tiny tiny = make_two_tower("tail", true, "    - dropout: {rate: 0.5}\n"
+                                                 "    - activation: {kind: tanh}\n"
+                                                 "    - activation: {kind: sigmoid}\n");
+  Scorer scorer(tiny.bundle("b"), {1, 3});
+  ASSERT_TRUE(scorer.bundle().towers());
+  EXPECT_THAT(scorer.bundle().towers()->towers.tail,
+              testing::ElementsAre(Activation::tanh, Activation::sigmoid));
+  for (const char* user : {"u0", "u3", "u6"}) {
+    const TopAnswer top = scorer.top({{{"user", user}}}, 9).at(0);
+    ASSERT_EQ(top.items.size(), 5u);
+    double before = 1;
+    for (const TopItem& item : top.items) {
+      const Answer answer = scorer.score({{{"user", user}, {"item", item.item}}}).at(0);
+      ASSERT_EQ(answer.error, "");
+      EXPECT_NEAR(item.score, answer.output.at(0), 1e-6);
+      EXPECT_NEAR(item.value.value(), answer.value.at(0), 1e-5);
+      EXPECT_LE(item.score, before);
+      before = item.score;
+    }
+  }
+}
+
+TEST(Scorer, AModelWithADotAndNoTowersSaysWhy) {
+  const auto why = [](const Graph& graph) {
+    std::string text;
+    EXPECT_FALSE(find_towers(graph, &text));
+    return text;
+  };
+  const Tiny dense = make_two_tower("why_dense", false, "    - dense: {name: last, units: 1}\n");
+  EXPECT_EQ(why(dense.graph), "layer 'last' (dense) stands behind the dot, expected activations alone");
+  EXPECT_FALSE(dense.bundle("b")->towers());
+  Graph keyless = make_two_tower("why_key").graph;
+  for (Node& node : keyless.nodes)
+    if (node.name == "it") node.op = Dense{};
+  EXPECT_EQ(why(keyless), "the second vector comes from no embedding of one id");
+  EXPECT_EQ(why(make_next("why_next", 8).graph), "");
+}
+
+// Steps of two numbers, the target among the inputs: normalised, and its logarithm.
+TEST(Scorer, ValuesOfManyUnitsAtTheLastStep) {
+  std::string csv = "x,y\n";
+  for (int r = 0; r < 20; ++r) {
+    std::string steps;
+    for (int k = 0; k <= r % 4; ++k) steps += fmt::format("{} {} ", r + k, 100 * k + 1);
+    csv += steps + "," + steps + "\n";
+  }
+  const Tiny tiny = make_tiny("units", csv,
+                              "  - {name: x, kind: numbers, width: 2}\n"
+                              "  - {name: y, kind: numbers, width: 2, log1p: true, scale: 0.5}\n",
+                              "  inputs: {x: {max_length: 3}, y: {max_length: 3, normalize: standard, "
+                              "scale: 4}}\n"
+                              "  layers:\n    - rnn: {from: x, units: 3, output: every}\n"
+                              "    - dense: {units: 2}\n  loss: {mse: {target: y}}\n");
+  Scorer scorer(tiny.bundle("b"), {1, 3});
+  EXPECT_EQ(scorer.bundle().manifest().at("outputs")[1].at("name"), "value");
+  const json target = json::parse(tiny.preprocess->text()).at("target");
+  const json& constants = target.at("normalization");
+  EXPECT_NE(constants.at("mean")[0], constants.at("mean")[1]);
+  for (const Answer& answer : scorer.score(tiny.raw_rows())) {
+    ASSERT_EQ(answer.value.size(), 2u);
+    for (std::size_t c = 0; c < 2; ++c) {
+      const double x = answer.output[c] / constants.at("inv_std")[c].get<double>() +
+                       constants.at("mean")[c].get<double>();
+      EXPECT_NEAR(answer.value[c], std::expm1(x / 4 / 0.5), 1e-9 * (1 + std::abs(answer.value[c])));
+    }
+  }
+  Answer huge{{1, 2}, {}, {HUGE_VAL, 3}, ""};
+  EXPECT_EQ(json::parse(json_text(scorer.bundle(), huge)).at("value"), (json{nullptr, 3}));
+}
+
 TEST(ItemIndex, FindsWhatComparingWithAllFinds) {
   if (!have_faiss()) GTEST_SKIP() << "built without FAISS";
   const i64 dim = 8;

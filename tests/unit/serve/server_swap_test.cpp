@@ -113,7 +113,7 @@ TEST(ServerSwap, NoRequestIsLostWhileAModelIsReplaced) {
 
 // The same rows are other ids, and so other bytes, to a model that was trained on other data.
 TEST(ServerSwap, ModelsOfOtherVocabulariesAreSwappedUnderBinaryLoad) {
-  const Tiny tinies[] = {make_two_tower("swap_a"), make_two_tower("swap_b", 3)};
+  const Tiny tinies[] = {make_two_tower("swap_a"), make_two_tower("swap_b", false, "", 3)};
   std::shared_ptr<const ServedModel> models[2];
   std::vector<double> expected[2];
   ServerOptions options = quick();

@@ -105,6 +105,26 @@ TEST(Server, InferAnswersAllOutputsOrThoseAskedFor) {
                             .body).at("outputs")[0].at("shape"), json({0, 2}));
 }
 
+TEST(Server, PredictionsComeWithTheirRawValuesWhereThereAreSome) {
+  FakeModel fake;
+  const auto model = fake.served();
+  model->loss = LossKind::mse;
+  const RowReply reply{{{1.5, 2}, {}, {7, 9}, ""}, {}};
+  for (const bool has_value : {false, true}) {
+    model->has_value = has_value;
+    const json told = json::parse(model_metadata(*model));
+    InferRequest request;
+    for (const json& output : told.at("outputs"))
+      request.outputs.push_back({output.at("name").get<std::string>(), false});
+    const json body = json::parse(write_infer(request, *model, {reply}).body);
+    ASSERT_EQ(told.at("outputs").size(), has_value ? 2u : 1u);
+    ASSERT_EQ(body.at("outputs").size(), has_value ? 2u : 1u);
+    EXPECT_EQ(body.at("outputs")[0], tensor("prediction", "FP32", {1, 2}, {1.5, 2}));
+    if (!has_value) continue;
+    EXPECT_EQ(body.at("outputs")[1], tensor("value", "FP32", {1, 2}, {7, 9}));
+  }
+}
+
 TEST(Server, TensorsBecomeTheColumnsOfRawRows) {
   FakeModel fake;
   const auto model = fake.served();
@@ -250,6 +270,15 @@ TEST(Server, TheBestItems) {
   EXPECT_EQ(reply.at("outputs")[0],
             tensor("items", "BYTES", {2, 2}, {"item0", "item1", "item0", "item1"}));
   EXPECT_EQ(reply.at("outputs")[1].at("data"), json({1.0, 0.9, 1.0, 0.9}));
+  EXPECT_EQ(reply.at("outputs").size(), 2u);
+  model->has_value = true;
+  RowReply one;
+  one.top.items = {{"a", 0.5, 3.0}};
+  InferRequest request;
+  request.top = 2;
+  request.outputs = {{"items", false}, {"scores", false}, {"values", false}};
+  const json told = json::parse(write_infer(request, *model, {one}).body);
+  EXPECT_EQ(told.at("outputs")[2], tensor("values", "FP32", {1, 2}, {3.0, 0.0}));
 }
 
 TEST(Server, OverloadIsTold) {

@@ -129,8 +129,10 @@ inline Tiny make_tiny(const std::string& name, const std::string& csv, const std
                       "fields:\n" + fields, model);
 }
 
-// Users and items with a number each. `others`: users more, whose ids come first.
-inline Tiny make_two_tower(const std::string& name, int others = 0) {
+// Users and items with a number each. `stars`: the number of stars is predicted, from (stars - 1) / 4.
+// `tail`: layers behind the dot. `others`: users more, whose ids come first.
+inline Tiny make_two_tower(const std::string& name, bool stars = false,
+                           const std::string& tail = "", int others = 0) {
   std::string csv = "user,u0,item,i0,label\n";
   for (int r = 0; r < 40; ++r)
     csv += fmt::format("{}{},{},i{},{},{}\n", r < others ? "a" : "u", r % 7, 0.5 * (r % 7), r % 5,
@@ -139,7 +141,8 @@ inline Tiny make_two_tower(const std::string& name, int others = 0) {
                    "  - {name: user, kind: id}\n  - {name: item, kind: id}\n"
                    "  - {name: user_features, kind: number, columns: [u0]}\n"
                    "  - {name: item_features, kind: number, columns: [i0]}\n"
-                   "  - {name: label, kind: number}\n",
+                   + std::string(stars ? "  - {name: label, kind: number, offset: -1, scale: 0.25}\n"
+                                       : "  - {name: label, kind: number}\n"),
                    "  inputs: {user: {}, item: {}, user_features: {}, item_features: {}}\n"
                    "  layers:\n"
                    "    - embedding: {name: ut, from: user, dim: 2, init_scale: 1}\n"
@@ -148,8 +151,9 @@ inline Tiny make_two_tower(const std::string& name, int others = 0) {
                    "    - embedding: {name: it, from: item, dim: 2, init_scale: 1}\n"
                    "    - concat: {name: ia, from: [it, item_features]}\n"
                    "    - dense: {name: iv, units: 4}\n"
-                   "    - dot: {name: score, from: [uv, iv]}\n"
-                   "  loss: {bce: {target: label}}\n");
+                   "    - dot: {name: score, from: [uv, iv]}\n" + tail
+                   + std::string(stars ? "  loss: {mse: {target: label}}\n"
+                                       : "  loss: {bce: {target: label}}\n"));
 }
 
 // The next of a row's events, at every step.
