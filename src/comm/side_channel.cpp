@@ -24,7 +24,7 @@ namespace cohort {
 namespace {
 
 constexpr int kIdle = 5, kInterval = 3, kProbes = 4;  // seconds: a dead host is noticed in 17 s
-constexpr int kConnectMs = 10000;
+constexpr int kConnectMs = 10000, kPollMs = 100;
 constexpr std::size_t kMostWaiting = 1 << 20, kMostMessage = 1 << 24;   // bytes
 constexpr std::size_t kHead = 5;                                         // kind and size
 
@@ -59,21 +59,49 @@ nlohmann::json own_addresses() {
   return list;
 }
 
-// A connected socket or -1.
-int try_connect(const std::string& address, int port) {
+// A socket that begins to connect, or -1.
+int begin_connect(const std::string& address, int port) {
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<std::uint16_t>(port));
   if (::inet_pton(AF_INET, address.c_str(), &to.sin_addr) != 1) return -1;
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
-  const timeval limit{kConnectMs / 1000, 0};
-  if (::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 &&
-      ::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 || errno == EINPROGRESS)
     return fd;
-  }
   ::close(fd);
   return -1;
+}
+
+bool is_connected(int fd) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 &&
+         ::fcntl(fd, F_SETFL, 0) == 0;   // it blocks from here on
+}
+
+// A socket connected to the first of these addresses that answers, or -1: some of a host's networks
+// may not reach this one, and say nothing.
+int connect_to_any(const std::vector<std::string>& addresses, int port) {
+  std::vector<pollfd> trials;
+  for (const std::string& address : addresses)
+    if (const int fd = begin_connect(address, port); fd >= 0) trials.push_back({fd, POLLOUT, 0});
+  int connected = -1;
+  const double until = seconds_now() + kConnectMs / 1000.0;
+  while (connected < 0 && !trials.empty() && seconds_now() < until) {
+    if (::poll(trials.data(), trials.size(), kPollMs) < 0 && errno != EINTR) break;
+    for (auto trial = trials.begin(); trial != trials.end() && connected < 0;) {
+      if (trial->revents == 0) {
+        ++trial;
+        continue;
+      }
+      if (is_connected(trial->fd)) connected = trial->fd;
+      else ::close(trial->fd);
+      trial = trials.erase(trial);
+    }
+  }
+  for (const pollfd& trial : trials) ::close(trial.fd);
+  return connected;
 }
 
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
@@ -117,9 +145,7 @@ void SideChannel::connect_to_root(const std::string& text, const std::string& ho
   const auto root = nlohmann::json::parse(text);
   auto addresses = root["addresses"].get<std::vector<std::string>>();
   if (root["host"] == host) addresses.insert(addresses.begin(), "127.0.0.1");
-  for (const auto& address : addresses) {
-    if ((peers_[0].fd = try_connect(address, root["port"].get<int>())) >= 0) break;
-  }
+  peers_[0].fd = connect_to_any(addresses, root["port"].get<int>());
   must(peers_[0].fd >= 0, "connecting to rank 0");
   keep_alive(peers_[0].fd);
   const u64 hello[2] = {root["token"].get<u64>(), static_cast<u64>(rank_)};
