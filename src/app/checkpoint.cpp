@@ -203,7 +203,8 @@ int run_checkpoint_prune(const CheckpointOptions& options) {
     const std::vector<i64> steps = steps_to_remove(whole, retention);
     for (const Line& line : lines) {
       const bool chosen = std::count(steps.begin(), steps.end(), line.facts.step) > 0;
-      if (!line.error.empty()) log::warn("{} is left: {}; where it is of no use, remove it by hand", line.path, line.error);
+      if (!line.error.empty())
+        log::warn("{} is left: {}; where it is of no use, remove it by hand", line.path, line.error);
       if (chosen && !options.dry_run) remove_checkpoint(real_files(), line.path);
       if (chosen)
         std::printf("%s %s\n", options.dry_run ? "would remove" : "removed", line.path.c_str());

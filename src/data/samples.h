@@ -8,7 +8,8 @@
 namespace cohort {
 
 // Of the rows of the held-out split (test, else validation, else the first other one by its name, else
-// train), those with the smallest hash of (seed, row id). Memory holds them and their pictures' bytes, nothing of other rows.
+// train), those with the smallest hash of (seed, row id). Memory holds them and their pictures' bytes,
+// nothing of other rows.
 class Samples {
  public:
   Samples(const Recipe& recipe, const RawSchema& schema);
