@@ -42,6 +42,7 @@ struct TrainVerb {
 
 int run_train(World& world, const TrainVerb& o) {
   if (o.resume && o.another) fail(Exit::usage, "--resume and --new exclude each other");
+  check_world_size(world, slurm_job_tasks);
   std::signal(SIGPIPE, SIG_IGN);
   const RunMode mode =
       o.resume ? RunMode::resume : o.another ? RunMode::another : RunMode::fresh;
@@ -58,7 +59,6 @@ int run_train(World& world, const TrainVerb& o) {
 int on_ranks(int argc, char** argv, const RankJob& job) {
   const std::unique_ptr<World> world = join_world(&argc, &argv);
   try {
-    check_world_size(*world, slurm_job_tasks);
     return job(*world);
   } catch (const Error& e) {
     return world->give_up(static_cast<int>(e.exit_code()), e.what());
@@ -199,7 +199,12 @@ void add_doctor(CLI::App& app, Options& o, RankJob& job) {
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   doctor->add_flag("--json", o.doctor.json, "machine-readable report on stdout");
-  doctor->callback([&] { job = [&o](World& w) { return run_doctor(w, o.doctor); }; });
+  doctor->callback([&] {
+    job = [&o](World& w) {
+      check_world_size(w, slurm_job_tasks);
+      return run_doctor(w, o.doctor);
+    };
+  });
 }
 
 void add_sweep(CLI::App& app, Options& o, Job& job) {

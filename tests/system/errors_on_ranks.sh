@@ -81,6 +81,7 @@ error_lines 1 " error rank 0 [^ ]+: 2 ranks were started, but the Slurm job has 
 STEP=$WORK/slurm on_ranks 4 2 train no.yaml
 says "no.yaml"
 ALLOCATION=4 COHORT_WORLD_SIZE=2 on_ranks 2 0 train "$CONFIG" $(options meant) train.max_steps=1
+ALLOCATION=4 on_ranks 2 0 eval "$RUNS/meant"   # no training: any number
 
 # Rank 0 can write no checkpoint any more: every rank ends with what it says.
 timeout -k 10 $((100 * PATIENCE)) "$MPIEXEC" -n 3 "$COHORT" train "$CONFIG" $(options storage) train.epochs=100000 \
