@@ -171,6 +171,9 @@ int run_export(World& world, const ExportOptions& options) {
   to_float32(checkpoint);
   Trained trained = load_trained(world, experiment_of(checkpoint, options), checkpoint);
   checkpoint = {};   // its tensors may be many bytes
+  WatchConfig unwatched;
+  unwatched.step_timeout = 0;   // nobody waits, and a large bundle takes its time
+  world.watch(unwatched);
   const Preprocess preprocess = Preprocess::of(*trained.session.shards, *trained.session.graph);
   const HostTensors weights = trained.state->copy_to_host();
   BundleContent content;

@@ -82,9 +82,9 @@ std::string name_in_triton(const PublishVerbs& o, const std::string& bundle) {
   }
 }
 
-std::string to_triton(const PublishVerbs& o, const std::string& bundle) {
-  const std::string folder = publish_to_triton(real_linked_files(), bundle, o.triton,
-                                               name_in_triton(o, bundle), o.keep);
+std::string to_triton(const PublishVerbs& o, const std::string& bundle, const std::string& name) {
+  const std::string folder =
+      publish_to_triton(real_linked_files(), bundle, o.triton, name, o.keep);
   log::info("{}: for Triton", folder);
   return folder;
 }
@@ -94,19 +94,20 @@ int publish_in_repository(const PublishVerbs& o) {
   Repository repository(real_linked_files(), o.repo);
   const Published p =
       repository.publish(o.bundle, {o.metric, o.max_worse, o.keep, o.threads, o.force});
-  const std::string triton = p.promoted && !o.triton.empty() ? to_triton(o, o.bundle) : "";
+  const std::string triton =
+      p.promoted && !o.triton.empty() ? to_triton(o, o.bundle, name_in_triton(o, o.bundle)) : "";
   tell(p, o, triton);
   return p.promoted ? 0 : not_promoted;
 }
 
-// For Triton the version before becomes the newest again.
+// For Triton the version before becomes the newest again, under the name of the one that goes.
 int roll_back(const PublishVerbs& o) {
   Repository repository(real_linked_files(), o.repo);
-  if (!o.triton.empty())
-    check_triton_place(real_files(), o.triton, name_in_triton(o, repository.current()));
+  const std::string name = o.triton.empty() ? "" : name_in_triton(o, repository.current());
+  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name);
   const i64 version = repository.rollback();
   json report = {{"current", version}};
-  if (!o.triton.empty()) report["triton"] = to_triton(o, repository.current());
+  if (!o.triton.empty()) report["triton"] = to_triton(o, repository.current(), name);
   if (o.json)
     fmt::print("{}\n", report.dump(1));
   else
@@ -154,7 +155,7 @@ int run_publish(const PublishVerbs& o) {
   if (!o.repo.empty()) return publish_in_repository(o);
   check_triton_place(real_files(), o.triton, name_in_triton(o, o.bundle));
   verify_bundle(o.bundle);
-  const std::string folder = to_triton(o, o.bundle);
+  const std::string folder = to_triton(o, o.bundle, name_in_triton(o, o.bundle));
   const std::string digest = real_files().read(o.bundle + "/MANIFEST.sha256").substr(0, 64);
   if (o.json)
     fmt::print("{}\n", json{{"digest", digest}, {"triton", folder}}.dump(1));

@@ -127,7 +127,8 @@ int run_task(SweepSpec spec, const SweepFolder& folder, i64 task) {
   const i64 points = count_points(spec);
   if (task >= points)
     fail(Exit::usage, "--task {}: the sweep has the trials 0 to {}", task, points - 1);
-  spec.parallel = 1;   // the array decides how many run at a time
+  spec.parallel = 1;   // the array decides how many run at a time, and where
+  spec.hosts.clear();
   const SweepPoint point = make_point(spec, task);
   if (read_trial(real_files(), spec, folder, point).state == TrialState::open)
     SweepRunner(spec, folder).run({point});

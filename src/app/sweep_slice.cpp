@@ -25,7 +25,7 @@ SweepSlice slice_of(const SweepSpec& spec, const std::vector<std::string>& hosts
                     const std::vector<int>& cores, i64 slot) {
   const i64 all = static_cast<i64>(hosts.size()), trials = spec.parallel;
   SweepSlice slice;
-  slice.spread = all > 1;
+  slice.spread = all > 1 || (!spec.hosts.empty() && hosts.at(0) != host_name());
   const i64 first = slot * all / trials;
   i64 count = 1;
   if (trials <= all) {

@@ -10,7 +10,7 @@ namespace cohort {
 
 struct SweepSlice {
   std::vector<std::string> hosts;   // "a:2": each with how many of the trial's ranks are there
-  bool spread = false;              // over several hosts, all trials together
+  bool spread = false;              // all trials together: over several hosts, or on another one
   i64 place = 0, places = 1;        // which of the trials on its host, and of how many
   std::vector<int> cores;           // for what is started on this host; empty: all
   i64 ranks = 1;                    // of the trial on a host, at most

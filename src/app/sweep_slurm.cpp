@@ -67,6 +67,8 @@ std::string slurm_script(const SweepSpec& spec, const SweepFolder& folder,
           "[ $asked = 0 ] || kill -USR1 $task\n"
           "wait $task\ncode=$?\n"
           "while kill -0 $task 2>/dev/null; do\n  wait $task\n  code=$?\ndone\n"
+          "# It was asked before it could listen.\n"
+          "[ $code != 138 ] || [ $asked = 0 ] || code=75\n"
           "restarts=${SLURM_RESTART_COUNT:-0}\n"
           "if [ $for_good = 0 ] && { [ $code = 75 ] ||\n"
           "  { [ $code = 5 ] && [ $restarts -lt \"${COHORT_MAX_RESTARTS:-20}\" ]; }; }; then\n"

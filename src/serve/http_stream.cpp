@@ -90,14 +90,15 @@ bool Connection::slow() const {
 
 // As ready(), but late, too, where the client is slow.
 int Connection::usable(short events, Clock::time_point until) {
-  for (;;) {
+  int got = ready(socket_, events, Clock::now());   // the client may be fast, and this thread late
+  while (got < 0 && Clock::now() < until) {
     if (slow()) {
       waste_time_ = std::chrono::milliseconds(0);
       return -1;
     }
-    const int got = ready(socket_, events, std::min(until, Clock::now() + slice));
-    if (got >= 0 || Clock::now() >= until) return got;
+    got = ready(socket_, events, std::min(until, Clock::now() + slice));
   }
+  return got;
 }
 
 Connection::Wait Connection::receive(Clock::time_point until) {

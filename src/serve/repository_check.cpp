@@ -159,10 +159,21 @@ std::string told(const json& list, const char* key) {
   return join(all, ", ");
 }
 
-// The first label that is another one; "" where there is none.
+// Whether clients of a model with the outputs `before` find all of them in `now`.
+bool has_all(const json& now, const json& before) {
+  return std::all_of(before.begin(), before.end(), [&](const json& output) {
+    const std::string wanted = told(json::array({output}), "dtype");
+    return std::any_of(now.begin(), now.end(), [&](const json& other) {
+      return told(json::array({other}), "dtype") == wanted;
+    });
+  });
+}
+
+// The first label that is another one; "" where there is none, or where current has none.
 std::string label_difference(const json& mine, const json& theirs) {
   const json now = mine.value("labels", json::array());
   const json before = theirs.value("labels", json::array());
+  if (before.empty()) return "";
   if (now.size() != before.size())
     return fmt::format("has {} labels; current has {}", now.size(), before.size());
   for (std::size_t k = 0; k < now.size(); ++k)
@@ -193,14 +204,12 @@ void check_triton_place(Files& files, const std::string& folder, const std::stri
 }
 
 std::string interface_difference(const json& mine, const json& theirs) {
-  const struct { const char *list, *key, *verb; } parts[] = {
-      {"columns", "kind", "takes other columns"}, {"outputs", "dtype", "has other outputs"}};
-  for (const auto& part : parts) {
-    const std::string now = told(mine.at(part.list), part.key);
-    const std::string before = told(theirs.at(part.list), part.key);
-    if (now != before)
-      return fmt::format("{}: {}; current's: {}", part.verb, now, before);
-  }
+  const std::string now = told(mine.at("columns"), "kind");
+  const std::string before = told(theirs.at("columns"), "kind");
+  if (now != before) return fmt::format("takes other columns: {}; current's: {}", now, before);
+  if (!has_all(mine.at("outputs"), theirs.at("outputs")))
+    return fmt::format("has other outputs: {}; current's: {}", told(mine.at("outputs"), "dtype"),
+                       told(theirs.at("outputs"), "dtype"));
   const std::string label = label_difference(mine, theirs);
   if (!label.empty()) return label;
   if (mine.contains("two_tower") != theirs.contains("two_tower"))

@@ -60,21 +60,19 @@ json checked_manifest(Files& files, const std::string& folder) {
 }
 
 // True where a valid checkpoint of this attempt is there already: only what followed its rename had
-// failed. A damaged one is removed; one of an earlier attempt gives way when the new one is complete.
-bool settle_existing(Files& files, const std::string& folder, const std::string& attempt) {
+// failed. Any other gives way when the new one is complete, one that cannot be read for a while too.
+bool is_there(Files& files, const std::string& folder, const std::string& attempt) {
   if (!files.exists(folder)) return false;
   try {
     load_checkpoint(files, folder);
-    if (checked_manifest(files, folder).value("attempt", "") != attempt) {
-      log::info("{} is of an earlier attempt, which went another way: it is replaced", folder);
-      return false;
+    if (checked_manifest(files, folder).value("attempt", "") == attempt) {
+      log::info("{} is there already and valid: kept", folder);
+      return true;
     }
-    log::info("{} is there already and valid: kept", folder);
-    return true;
+    log::info("{} is of an earlier attempt, which went another way: it is replaced", folder);
   } catch (const Error& e) {
     log::warn("{} is damaged and is replaced: {}", folder, e.what());
   }
-  remove_checkpoint(files, folder);
   return false;
 }
 
@@ -132,7 +130,8 @@ void make_room(LoadedCheckpoint& loaded, const json& places) {
   }
 }
 
-void load_tensors(Files& files, const json& manifest, LoadedCheckpoint& loaded) {
+void load_tensors(Files& files, const json& manifest, LoadedCheckpoint& loaded,
+                  const std::function<void()>& read) {
   const std::string& folder = loaded.path;
   if (manifest.at("version") == 1) {
     const json& entry = listed(manifest, kTensors, folder);
@@ -151,6 +150,7 @@ void load_tensors(Files& files, const json& manifest, LoadedCheckpoint& loaded) 
     std::string bytes = read_listed(files, folder, entry, kStorage);
     take_pieces(loaded, places, file, view_safetensors(bytes, folder + "/" + file));
     named.erase(file);
+    if (read) read();
   }
   if (!named.empty()) listed(manifest, *named.begin(), folder);   // fails: names the file
 }
@@ -196,7 +196,7 @@ void complete_checkpoint(Files& files, const std::string& temporary,
            "hosts share this folder?", path, entry.bytes);
     writer.add(entry);
   }
-  if (settle_existing(files, parts.folder, parts.attempt)) {
+  if (is_there(files, parts.folder, parts.attempt)) {
     files.sync_folder(parent_of(parts.folder));   // that may be what failed after the rename
     return;
   }
@@ -229,14 +229,15 @@ void save_checkpoint(Files& files, const std::string& folder,
   complete_checkpoint(files, temporary, parts);
 }
 
-LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder) {
+LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder,
+                                 const std::function<void()>& read) {
   const json manifest = checked_manifest(files, folder);
   LoadedCheckpoint loaded;
   loaded.path = folder;
   try {
     loaded.state_json = std::make_shared<const json>(
         json::parse(read_listed(files, folder, listed(manifest, kState, folder), kStorage)));
-    load_tensors(files, manifest, loaded);
+    load_tensors(files, manifest, loaded, read);
   } catch (const json::exception& e) {
     fail(Exit::storage, "{}: {}", folder, e.what());
   } catch (const std::length_error& e) {   // of a shape
@@ -269,7 +270,8 @@ std::vector<i64> checkpoint_steps(Files& files, const std::string& folder) {
   return steps;
 }
 
-std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders) {
+std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std::string>& folders,
+                                            const std::function<void()>& read) {
   std::vector<std::pair<i64, std::string>> all;
   for (const std::string& folder : folders) {
     for (const i64 step : checkpoint_steps(files, folder))
@@ -281,7 +283,7 @@ std::optional<LoadedCheckpoint> load_newest(Files& files, const std::vector<std:
   std::string last_reason;
   for (const auto& [step, path] : all) {
     try {
-      return load_checkpoint(files, path);
+      return load_checkpoint(files, path, read);
     } catch (const Error& e) {
       last_reason = e.what();
       log::warn("skipped the checkpoint {}: {}", path, last_reason);

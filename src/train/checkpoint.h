@@ -33,8 +33,8 @@ struct CheckpointParts {
   std::function<bool()> allow;             // asked right before the rename; false abandons
 };
 // Adds state and manifest to the temporary folder that holds the slices, then makes the checkpoint
-// exist. A valid one of the same attempt that is there already is kept; a damaged one, or one of an
-// earlier attempt, is replaced. On an error the temporary folder is removed.
+// exist. A valid one of the same attempt that is there already is kept; any other gives way when the
+// new one is complete. On an error the temporary folder is removed.
 void complete_checkpoint(Files& files, const std::string& temporary, const CheckpointParts& parts);
 
 // Slices, state and manifest by one process. `state` is any JSON object.
@@ -51,7 +51,9 @@ struct LoadedCheckpoint {
 };
 
 // Reads one checkpoint, of version 1 or 2, by as many files as there are, verifying every checksum.
-LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder);
+// `read`: called after each file.
+LoadedCheckpoint load_checkpoint(Files& files, const std::string& folder,
+                                 const std::function<void()>& read = {});
 
 // What a manifest says; only presence and size of the files are checked.
 struct CheckpointFacts {
@@ -65,7 +67,8 @@ CheckpointFacts checkpoint_facts(Files& files, const std::string& folder);
 // nothing where there is none at all. Skipped ones are warned about with the reason. Where
 // checkpoints exist and none is valid: Exit::storage.
 std::optional<LoadedCheckpoint> load_newest(Files& files,
-                                            const std::vector<std::string>& folders);
+                                            const std::vector<std::string>& folders,
+                                            const std::function<void()>& read = {});
 std::optional<LoadedCheckpoint> load_newest(Files& files, const std::string& folder);
 // Steps of the checkpoint folders under `folder`, ascending, valid or not.
 std::vector<i64> checkpoint_steps(Files& files, const std::string& folder);

@@ -25,7 +25,8 @@ void append_ledger(Files& files, const std::string& path, const std::vector<Ledg
       [](const LedgerLine& a, const LedgerLine& b) { return a.epoch < b.epoch; });
   if (files.exists(path)) {
     const std::string before = files.read(path);
-    const std::string kept = kept_lines(before, "epoch", first->epoch - 1);
+    const std::string kept =
+        kept_lines(before, "epoch", [&](const json&) { return first->epoch - 1; });
     if (kept != before) write_atomically(files, path, kept);
   }
   std::string text;

@@ -76,18 +76,20 @@ std::string to_line(const EvalLine& line) {
       .close();
 }
 
-MetricsLog::MetricsLog(Files& files, const std::string& path, i64 last_step,
+MetricsLog::MetricsLog(Files& files, const std::string& path, i64 last_step, i64 last_evaluated,
                        std::function<bool()> ours)
     : files_(files), path_(path), ours_(std::move(ours)), late_([this] { write_owed(); }) {
-  if (files.exists(path)) begin_anew(last_step);
+  if (files.exists(path)) begin_anew(last_step, last_evaluated);
   file_ = files.append(path);
   bytes_ = files.size(path);
 }
 
 // Where the storage is full, the file stays if no line has to go.
-void MetricsLog::begin_anew(i64 last_step) {
+void MetricsLog::begin_anew(i64 last_step, i64 last_evaluated) {
   const std::string before = files_.read(path_);
-  const std::string kept = kept_lines(before, "step", last_step);
+  const std::string kept = kept_lines(before, "step", [&](const nlohmann::json& line) {
+    return line.value("kind", "") == "eval" ? last_evaluated : last_step;
+  });
   try {
     write_atomically(files_, path_, kept);
   } catch (const Error&) {
@@ -131,12 +133,13 @@ void MetricsLog::open_again() {
   bytes_ = static_cast<i64>(text.size());
 }
 
-std::string kept_lines(const std::string& text, const std::string& key, i64 last) {
+std::string kept_lines(const std::string& text, const std::string& key,
+                       const std::function<i64(const nlohmann::json&)>& last_of) {
   std::string kept;
   for (const std::string& line : split(text, '\n')) {
     const auto object = nlohmann::json::parse(line, nullptr, false);
     if (!object.is_object() || !object.contains(key) || !object[key].is_number_integer()) continue;
-    if (object[key].get<i64>() <= last) kept += line + "\n";
+    if (object[key].get<i64>() <= last_of(object)) kept += line + "\n";
   }
   return kept;
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,18 +32,18 @@ std::string to_line(const EvalLine& line);
 
 class MetricsLog {
  public:
-  // Appends. What an earlier attempt left behind `last_step` (its steps are done again) and a line
-  // cut short by a crash are removed first; -1 keeps nothing. The file is made anew, so that a job
+  // Appends. What an earlier attempt left behind `last_step` (its steps are done again), evaluations
+  // behind `last_evaluated` and a line cut short by a crash are removed first; -1 keeps nothing. The file is made anew, so that a job
   // before this one, which does not know yet that it is not the newest, adds nothing to it. Lines that
   // cannot be written are kept and written later, unless the file is `ours` no more, asked then.
-  MetricsLog(Files& files, const std::string& path, i64 last_step,
+  MetricsLog(Files& files, const std::string& path, i64 last_step, i64 last_evaluated,
              std::function<bool()> ours = {});
   void add(const TrainLine& line);
   void add(const EvalLine& line);
   void finish();   // what could not be written, or Error
 
  private:
-  void begin_anew(i64 last_step);
+  void begin_anew(i64 last_step, i64 last_evaluated);
   void write(const std::string& text);
   void write_owed();
   void open_again();
@@ -55,7 +56,8 @@ class MetricsLog {
   LateWork late_;
 };
 
-// The complete lines of a JSON-lines file's text whose integer `key` is at most `last`.
-std::string kept_lines(const std::string& text, const std::string& key, i64 last);
+// The complete lines of a JSON-lines file's text whose integer `key` is at most last_of(line).
+std::string kept_lines(const std::string& text, const std::string& key,
+                       const std::function<i64(const nlohmann::json&)>& last_of);
 
 }  // namespace cohort

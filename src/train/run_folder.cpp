@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/config.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "train/experiment.h"
 
 namespace cohort {
 namespace {
@@ -109,7 +109,10 @@ std::vector<std::string> checkpoint_folders(Files& files, const std::string& run
 std::vector<std::string> checkpoint_folders(Files& files, const std::string& run) {
   const std::string config = run + "/config.yaml";
   if (!files.exists(config)) return {run + "/checkpoints"};
-  return checkpoint_folders(files, run, Experiment::load(config, {}).checkpoint.second);
+  const json keys = json::parse(Document::load(config).json());
+  const json::json_pointer second("/checkpoint/second");
+  const bool known = keys.contains(second) && keys.at(second).is_string();
+  return checkpoint_folders(files, run, known ? keys.at(second).get<std::string>() : "");
 }
 
 bool RunFolder::still_newest() const { return newest_attempt(*files_, path_) == attempt_; }

@@ -90,7 +90,7 @@ void Trainer::begin() {
   on_rank_0(ranks, [&] {
     run.write_config(e.text());
     run.begin(facts);
-    for (const std::string& folder : checkpoint_folders()) remove_leftovers(files, folder);
+    for (const std::string& folder : folders) remove_leftovers(files, folder);
     events = std::make_unique<EventFile>(files, run.path(), run.attempt(), unix_time());
     return "";
   });

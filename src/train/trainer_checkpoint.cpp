@@ -16,13 +16,11 @@ constexpr i64 kBroadcast = i64{64} << 20;   // bytes of one message
 
 }  // namespace
 
-std::vector<std::string> Trainer::checkpoint_folders() const {
-  return run.checkpoint_folders(session.experiment.checkpoint.second);
-}
-
+// All ranks take rank 0's word for the folders: a file that it has just made may be unseen elsewhere.
 void Trainer::make_saver() {
   const CheckpointConfig& c = session.experiment.checkpoint;
-  const std::vector<std::string> folders = checkpoint_folders();
+  folders = split(on_rank_0(ranks, [&] { return join(run.checkpoint_folders(c.second), "\n"); }),
+                  '\n');
   SaverConfig config;
   config.first = folders[0];
   if (folders.size() > 1) config.second = folders[1];
@@ -37,7 +35,9 @@ void Trainer::open_records() {
   on_rank_0(ranks, [&] {
     finish_records();
     const auto ours = [folder = run] { return folder.still_newest(); };
-    metrics = std::make_unique<MetricsLog>(files, run.metrics(), step > 0 ? step : -1, ours);
+    const i64 last = step > 0 ? step : -1;
+    metrics = std::make_unique<MetricsLog>(files, run.metrics(), last,
+                                           evaluation_due ? last - 1 : last, ours);
     epochs = std::make_unique<LedgerFile>(files, run.ledger(), ours);
     return "";
   });
@@ -80,9 +80,9 @@ nlohmann::json Trainer::load_state() {
   const std::string text = on_rank_0(ranks, [&] {
     const Reading reading(status, run.checkpoints());
     const std::vector<Rollback> before = read_rollbacks(files, run.rollbacks());
-    for (const std::string& folder : checkpoint_folders()) bring_back(files, folder);
-    remove_left_behind(files, checkpoint_folders(), before);
-    loaded = load_newest(files, checkpoint_folders());
+    for (const std::string& folder : folders) bring_back(files, folder);
+    remove_left_behind(files, folders, before);
+    loaded = load_newest(files, folders, [&] { status.goes_on(); });
     if (!loaded) {
       if (!before.empty()) files.remove(run.rollbacks());   // of a run that begins again
       return std::string("null");

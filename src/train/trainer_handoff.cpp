@@ -41,7 +41,7 @@ void Trainer::hand_over() {
 }
 
 void Trainer::begin_handoff(i64 at) {
-  for (const std::string& folder : checkpoint_folders()) {
+  for (const std::string& folder : folders) {
     const std::string path = folder + "/" + checkpoint_name(at);
     if (files.exists(path)) return handoff->begin(path, at, at == best_step);
   }

@@ -62,7 +62,6 @@ struct Trainer {
   void tell_totals() const;
   bool compares_replicas(i64 steps) const;
   // trainer_checkpoint.cpp
-  std::vector<std::string> checkpoint_folders() const;
   void make_saver();
   void open_records();
   void finish_records() const;
@@ -138,6 +137,7 @@ struct Trainer {
   i64 best_step = -1, evaluations_since_best = 0;
   bool stopped_early = false;
   bool evaluation_due = false;   // of the epoch that ends with this step
+  std::vector<std::string> folders;      // of checkpoints, in the order of preference
   std::unique_ptr<Saver> saver;
   std::vector<std::pair<double, i64>> ranking;   // the best evaluations and their steps, best first
   MetricValues last_metrics;     // of the last evaluation of this attempt

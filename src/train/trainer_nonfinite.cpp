@@ -60,7 +60,7 @@ std::string Trainer::choose_checkpoint() {
   const i64 first = last_skipped - bad_steps + 1;
   if (!run.still_newest())
     fail(Exit::storage, "{}: another job has taken the run over: no rollback", run.path());
-  const std::optional<i64> to = good_checkpoint(files, checkpoint_folders(), first - 1);
+  const std::optional<i64> to = good_checkpoint(files, folders, first - 1);
   if (!to)
     fail(Exit::nonfinite, "steps {} to {} were not finite, and no checkpoint from before them is good "
          "to go back to; lower the learning rate or set optimizer.clip_norm, then start again with "

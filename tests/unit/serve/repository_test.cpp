@@ -244,6 +244,10 @@ TEST_F(RepositoryTest, WhatIsOtherToClients) {
   other["outputs"][0]["name"] = "prediction";
   EXPECT_THAT(interface_difference(one, other), HasSubstr("has other outputs: logit (float32)"));
   other = one;
+  other["outputs"].push_back({{"name", "more"}, {"dtype", "float32"}});
+  EXPECT_EQ(interface_difference(other, one), "") << "clients find what they know";
+  EXPECT_THAT(interface_difference(one, other), HasSubstr("has other outputs: logit (float32); current's"));
+  other = one;
   other["columns"][0]["kind"] = "text";
   EXPECT_THAT(interface_difference(other, one), HasSubstr("takes other columns: a (text), b (id)"));
   other = one;
@@ -251,7 +255,8 @@ TEST_F(RepositoryTest, WhatIsOtherToClients) {
   EXPECT_THAT(interface_difference(other, one), HasSubstr("has other outputs: logit (float32 [N, 3])"));
   other = one;
   other["labels"] = {"cat", "dog"};
-  EXPECT_EQ(interface_difference(other, one), "has 2 labels; current has 0");
+  EXPECT_EQ(interface_difference(other, one), "") << "nobody can know labels that there were not";
+  EXPECT_EQ(interface_difference(one, other), "has 0 labels; current has 2");
   nlohmann::json turned = other;
   turned["labels"] = {"dog", "cat"};
   EXPECT_EQ(interface_difference(turned, other),

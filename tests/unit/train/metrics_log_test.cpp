@@ -43,11 +43,11 @@ TEST(MetricsLog, LinesAreTheContract) {
 TEST(MetricsLog, AJobBeforeAddsNothingMore) {
   const std::string path = testing::TempDir() + "metrics_of_two";
   real_files().remove(path);
-  MetricsLog before(real_files(), path, -1);
+  MetricsLog before(real_files(), path, -1, -1);
   TrainLine line;
   line.step = 1;
   before.add(line);
-  MetricsLog now(real_files(), path, 1);
+  MetricsLog now(real_files(), path, 1, 1);
   line.step = 2;
   before.add(line);   // it does not know of the other yet
   now.add(line);
@@ -55,11 +55,27 @@ TEST(MetricsLog, AJobBeforeAddsNothingMore) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;
 }
 
+TEST(MetricsLog, AnEvaluationThatIsDoneAgainStandsOnce) {
+  MemoryFiles files;
+  files.make_folder("run");
+  TrainLine line;
+  line.step = 2;
+  {
+    MetricsLog log(files, "run/m", -1, -1);
+    log.add(EvalLine{1, 0, "validation", 1, {}});
+    log.add(line);
+    log.add(EvalLine{2, 0, "validation", 1, {}});
+  }
+  MetricsLog log(files, "run/m", 2, 1);
+  EXPECT_EQ(files.read("run/m"), to_line(EvalLine{1, 0, "validation", 1, {}}) + "\n" +
+                                     to_line(line) + "\n");
+}
+
 TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
   MemoryFiles files;
   files.make_folder("run");
   {
-    MetricsLog log(files, "run/m", -1);
+    MetricsLog log(files, "run/m", -1, -1);
     for (i64 step = 1; step <= 4; ++step) {
       TrainLine line;
       line.step = step;
@@ -67,7 +83,7 @@ TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
     }
     files.append("run/m")->write("{\"kind\":\"tr", 11);
   }
-  MetricsLog log(files, "run/m", 2);
+  MetricsLog log(files, "run/m", 2, 2);
   log.add(EvalLine{2, 0, "validation", 1, {}});
   const std::string text = files.read("run/m");
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
@@ -85,7 +101,7 @@ TEST(MetricsLog, WhatCannotBeWrittenIsWrittenLater) {
   for (const Fault fault : {Fault::error, Fault::torn}) {
     MemoryFiles files;
     files.make_folder("run");
-    MetricsLog log(files, "run/m", -1, [] { return true; });
+    MetricsLog log(files, "run/m", -1, -1, [] { return true; });
     std::string expected;
     files.arm(fault, 0);
     for (i64 step = 1; step <= 3; ++step) {
@@ -104,7 +120,7 @@ TEST(MetricsLog, TornLinesThatAnotherWroteAreNoPartOfItsOwn) {
   MemoryFiles files;
   files.make_folder("run");
   bool ours = true;
-  MetricsLog log(files, "run/m", -1, [&] { return ours; });
+  MetricsLog log(files, "run/m", -1, -1, [&] { return ours; });
   files.arm(Fault::error, 0);
   log.add(EvalLine{1, 0, "validation", 1, {}});
   files.append("run/m")->write("{\"x", 3);
@@ -120,7 +136,7 @@ TEST(MetricsLog, TornLinesThatAnotherWroteAreNoPartOfItsOwn) {
 TEST(MetricsLog, AnErrorAtTheEndIsOne) {
   MemoryFiles files;
   files.make_folder("run");
-  MetricsLog log(files, "run/m", -1);
+  MetricsLog log(files, "run/m", -1, -1);
   files.arm(Fault::error, 0);
   log.add(EvalLine{1, 0, "validation", 1, {}});
   files.arm(Fault::error, 0);
