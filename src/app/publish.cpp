@@ -90,12 +90,13 @@ std::string to_triton(const PublishVerbs& o, const std::string& bundle, const st
 }
 
 int publish_in_repository(const PublishVerbs& o) {
-  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name_in_triton(o, o.bundle));
+  const std::string name = o.triton.empty() ? "" : name_in_triton(o, o.bundle);
+  if (!o.triton.empty()) check_triton_place(real_files(), o.triton, name);
   Repository repository(real_linked_files(), o.repo);
   const Published p =
       repository.publish(o.bundle, {o.metric, o.max_worse, o.keep, o.threads, o.force});
   const std::string triton =
-      p.promoted && !o.triton.empty() ? to_triton(o, o.bundle, name_in_triton(o, o.bundle)) : "";
+      p.promoted && !o.triton.empty() ? to_triton(o, o.bundle, name) : "";
   tell(p, o, triton);
   return p.promoted ? 0 : not_promoted;
 }
@@ -153,9 +154,10 @@ int run_publish(const PublishVerbs& o) {
   if (o.rollback) return roll_back(o);
   if (o.bundle.empty()) return prune(o);
   if (!o.repo.empty()) return publish_in_repository(o);
-  check_triton_place(real_files(), o.triton, name_in_triton(o, o.bundle));
+  const std::string name = name_in_triton(o, o.bundle);
+  check_triton_place(real_files(), o.triton, name);
   verify_bundle(o.bundle);
-  const std::string folder = to_triton(o, o.bundle, name_in_triton(o, o.bundle));
+  const std::string folder = to_triton(o, o.bundle, name);
   const std::string digest = real_files().read(o.bundle + "/MANIFEST.sha256").substr(0, 64);
   if (o.json)
     fmt::print("{}\n", json{{"digest", digest}, {"triton", folder}}.dump(1));

@@ -64,12 +64,13 @@ json checked_manifest(Files& files, const std::string& folder) {
 bool is_there(Files& files, const std::string& folder, const std::string& attempt) {
   if (!files.exists(folder)) return false;
   try {
-    load_checkpoint(files, folder);
-    if (checked_manifest(files, folder).value("attempt", "") == attempt) {
-      log::info("{} is there already and valid: kept", folder);
-      return true;
+    if (checked_manifest(files, folder).value("attempt", "") != attempt) {
+      log::info("{} is of an earlier attempt, which went another way: it is replaced", folder);
+      return false;
     }
-    log::info("{} is of an earlier attempt, which went another way: it is replaced", folder);
+    load_checkpoint(files, folder);
+    log::info("{} is there already and valid: kept", folder);
+    return true;
   } catch (const Error& e) {
     log::warn("{} is damaged and is replaced: {}", folder, e.what());
   }
